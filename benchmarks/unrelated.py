@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""(d) Programs that have nothing to do with VFIO: under the supervisor, and without.
+
+A worker runs each program and times it. One worker is under the supervisor, another is not, so the
+supervisor's own start, once for any number of programs, is not in these times (part e has it). A
+third worker is under the C supervisor, which notifies two ioctls and nothing else: what seccomp
+itself costs a program of many system calls.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.compile import COMPILE, SOURCES, program
+from benchmarks.measure import Finding, Meter, compare, take_turns
+from benchmarks.programs import Program, supervised
+
+LIMIT = 1.05
+WORKER = (sys.executable, "-I", str(Path(__file__).with_name("worker.py")))
+IMPORTS = "import asyncio, decimal, email.message, http.client, json, logging, unittest, xml.dom"
+
+CASES = {
+    "find by name": "find /usr -xdev -name '*.h'",
+    "find by size": "find /usr -xdev -size +1",
+    "a Python that imports": f"{sys.executable} -I -c '{IMPORTS}'",
+    "gcc compiles": f"{COMPILE[0]} -O2 -c -o /dev/null {SOURCES / 'caller.c'}",
+}
+
+
+def meter(worker: Program, command: str) -> Meter:
+    return lambda: float(worker.ask(command)[0])
+
+
+def findings(rounds: int) -> Iterator[Finding]:
+    c_supervised = [program("supervisor"), *WORKER]
+    with (
+        Program(supervised(*WORKER)) as ours,
+        Program(c_supervised) as filtered,
+        Program(WORKER) as alone,
+    ):
+        for case, command in CASES.items():
+            meters = {
+                "ours": meter(ours, command),
+                "a two-ioctl filter": meter(filtered, command),
+                "without": meter(alone, command),
+            }
+            samples = take_turns(rounds, meters)
+            yield compare("d", case, samples, "ours", "without", LIMIT)
+            yield compare("d", case, samples, "ours", "a two-ioctl filter")
