@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Open files, and the numbers that point at them.
+
+Rule of this file: nothing here knows what a file does, only how long it lives.
+
+An fd is a number in one process's table. What it points at is an *open file description*, Linux's
+`struct file`; this is what is shared by dup, by fork and by passing an fd over a socket, and this
+is what kernel objects hold. Closing a number drops one reference; only the last drop releases the
+file, and a released file drops what it held in turn. So "is this fd the member?" is always a
+question about files, never about numbers, and a group fd that was closed can live on for as long
+as a KVM-VFIO device or a device fd holds its file.
+
+Who holds whom (-> "holds a reference on"):
+
+    fd -> file                       a device fd's file -> the VM
+    KVM-VFIO device -> member file   a VFIO device fd's file -> the group's file (from 5.19)
+    vfio_group -> container          a first-opened VFIO device -> the VM (from 6.2)
+"""
+
+from __future__ import annotations
+
+from errno import EAGAIN, EINVAL, ENODEV, ENOTTY, ESPIPE
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from kvm_vfio.kernel.error import KernelError
+from kvm_vfio.kernel.ioctl import IoctlTable
+from kvm_vfio.kernel.vfs import VFS_IOCTLS
+
+if TYPE_CHECKING:
+    from kvm_vfio.kernel.task import Task
+
+
+_COUNTER = 8
+
+
+class Mapping(Protocol):
+    """What a file's mmap gives: bytes that live as long as somebody maps them."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: slice, /) -> Any: ...  # noqa: ANN401  # bytes or a view
+    def __setitem__(self, index: slice, value: bytes, /) -> None: ...
+
+
+class File:
+    """One open file description. It is born with one reference, its creator's."""
+
+    __slots__ = ("references",)
+
+    kind: ClassVar[str] = "file"  # as a person would name it
+    link: ClassVar[str] = ""  # what /proc/PID/fd/N shows
+    ioctls: ClassVar[IoctlTable] = IoctlTable()
+
+    def __init__(self) -> None:
+        self.references = 1
+
+    @property
+    def name(self) -> str:
+        """Which one it is, for people."""
+        return self.kind
+
+    def get(self) -> None:
+        """get_file: one more reference."""
+        self.references += 1
+
+    def put(self) -> None:
+        """fput: one reference less; the last one releases the file."""
+        self.references -= 1
+        if self.references == 0:
+            self.release()
+
+    def release(self) -> None:
+        """What the last put does. Drop what this file held, in the kernel's order."""
+
+    def ioctl(self, task: Task, request: int, arg: int) -> int:
+        """ioctl(2) on this file: the requests of the VFS first, then the file's own."""
+        handler = VFS_IOCTLS.handlers.get(request)
+        if handler is not None:
+            return handler(self, task, arg)
+        return self.unlocked_ioctl(task, request, arg)
+
+    def unlocked_ioctl(self, task: Task, request: int, arg: int) -> int:
+        """The file's own requests. ENOTTY for what its table does not have."""
+        handler = self.ioctls.handlers.get(request)
+        if handler is None:
+            raise KernelError(ENOTTY, f"{self.kind} has no ioctl {request:#010x}")
+        return handler(self, task, arg)
+
+    def read(self, task: Task, size: int, offset: int | None) -> bytes:
+        """read(2) and, with an offset, pread(2). EINVAL: these files have nothing to read."""
+        raise KernelError(EINVAL, f"{self.kind} cannot be read")
+
+    def write(self, task: Task, data: bytes, offset: int | None) -> int:
+        """write(2) and, with an offset, pwrite(2). EINVAL: these files take no data."""
+        raise KernelError(EINVAL, f"{self.kind} cannot be written")
+
+    def lseek(self, offset: int) -> int:
+        """lseek(2). ESPIPE: these files have no position."""
+        raise KernelError(ESPIPE, f"{self.kind} has no position")
+
+    def mmap(self, task: Task, size: int, offset: int, *, writable: bool) -> Mapping:
+        """mmap(2). ENODEV: most of these files cannot be mapped."""
+        raise KernelError(ENODEV, f"{self.kind} cannot be mapped")
+
+
+class OtherFile(File):
+    """A file that is none of ours: a pipe, a socket, a regular file. Only its identity matters."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """What it was opened as."""
+        return self._name
+
+
+class PathOnlyFile(OtherFile):
+    """A file opened with O_PATH: an fd is taken, and every call but close and dup is EBADF."""
+
+    __slots__ = ()
+
+
+class EventFile(File):
+    """An eventfd: a counter that a signal adds 1 to and a read takes to 0."""
+
+    __slots__ = ("count",)
+    kind = "an eventfd"
+    link = "anon_inode:[eventfd]"
+
+    def __init__(self, count: int = 0) -> None:
+        super().__init__()
+        self.count = count
+
+    def signal(self) -> None:
+        """eventfd_signal, by whoever holds the eventfd."""
+        self.count += 1
+
+    def read(self, task: Task, size: int, offset: int | None) -> bytes:
+        """The counter, 8 bytes. EINVAL: too few bytes asked; EAGAIN: nothing has been signalled."""
+        if size < _COUNTER:
+            raise KernelError(EINVAL, "an eventfd is read in 8 bytes")
+        if not self.count:
+            raise KernelError(EAGAIN, "the eventfd has not been signalled")
+        count, self.count = self.count, 0
+        return count.to_bytes(_COUNTER, "little")
+
+    def write(self, task: Task, data: bytes, offset: int | None) -> int:
+        """Add 8 bytes' worth to the counter. EINVAL."""
+        if len(data) < _COUNTER or data[:_COUNTER] == b"\xff" * _COUNTER:
+            raise KernelError(EINVAL, "an eventfd takes 8 bytes, and not all ones")
+        self.count += int.from_bytes(data[:_COUNTER], "little")
+        return _COUNTER
+
+
+class FdTable:
+    """The numbers of one process. A new one is always the lowest that is free."""
+
+    __slots__ = ("_files",)
+
+    def __init__(self) -> None:
+        self._files: dict[int, File] = {}
+
+    def get(self, fd: int) -> File | None:
+        """The file behind `fd`, or None."""
+        return self._files.get(fd)
+
+    def install(self, file: File) -> int:
+        """Give `file` a number. The caller's reference goes to the table."""
+        fd = 0
+        while fd in self._files:
+            fd += 1
+        self._files[fd] = file
+        return fd
+
+    def remove(self, fd: int) -> File | None:
+        """Take the number away; the table's reference goes to the caller."""
+        return self._files.pop(fd, None)
+
+    def copy(self) -> FdTable:
+        """fork: the same files under the same numbers."""
+        other = FdTable()
+        for fd, file in self._files.items():
+            file.get()
+            other._files[fd] = file
+        return other
+
+    def numbers(self) -> list[int]:
+        """Every number in use, ascending."""
+        return sorted(self._files)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""/dev/kvm: what is asked of KVM before there is a VM (virt/kvm/kvm_main.c, kvm_dev_ioctl).
+
+Rule of this file: an open /dev/kvm has no state, so closing it changes nothing.
+"""
+
+from __future__ import annotations
+
+from errno import EINVAL, ENXIO
+from typing import TYPE_CHECKING, ClassVar
+
+from kvm_vfio.kernel.error import KernelError
+from kvm_vfio.kernel.file import File
+from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support, not_modelled
+from kvm_vfio.kernel.kvm.vm import Vm, VmFile, check_extension
+from kvm_vfio.uapi.kvm import (
+    KVM_API_VERSION,
+    KVM_CHECK_EXTENSION,
+    KVM_CREATE_VM,
+    KVM_DEVICE_ATTR,
+    KVM_GET_API_VERSION,
+    KVM_GET_DEVICE_ATTR,
+    KVM_GET_VCPU_MMAP_SIZE,
+    KVM_HAS_DEVICE_ATTR,
+    KVM_SET_DEVICE_ATTR,
+)
+
+if TYPE_CHECKING:
+    from kvm_vfio.kernel.kernel import Kernel
+    from kvm_vfio.kernel.task import Task
+
+
+class KvmSystemFile(File):
+    """An open /dev/kvm."""
+
+    __slots__ = ("kernel",)
+    kind = "/dev/kvm"
+    link = "/dev/kvm"
+
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__()
+        self.kernel = kernel
+
+    def unlocked_ioctl(self, task: Task, request: int, arg: int) -> int:
+        """EINVAL for what /dev/kvm does not know: kvm_arch_dev_ioctl's answer on x86."""
+        handler = self.ioctls.handlers.get(request)
+        if handler is None:
+            raise KernelError(EINVAL, f"/dev/kvm has no ioctl {request:#010x}")
+        return handler(self, task, arg)
+
+    def get_api_version(self, task: Task, arg: int) -> int:
+        """KVM_GET_API_VERSION. EINVAL for an argument that is not 0."""
+        if arg:
+            raise KernelError(EINVAL, "the argument must be 0")
+        return KVM_API_VERSION
+
+    def create_vm(self, task: Task, arg: int) -> int:
+        """KVM_CREATE_VM: `arg` is the machine type. Returns the VM's fd. ENOMEM, EINVAL."""
+        return task.files.install(VmFile(Vm(self.kernel, task.mm, arg)))
+
+    def check_extension(self, task: Task, arg: int) -> int:
+        """KVM_CHECK_EXTENSION: the value of a capability, 0 for an unknown one."""
+        return check_extension(self.kernel, arg)
+
+    def device_attr(self, task: Task, arg: int) -> int:
+        """KVM_*_DEVICE_ATTR on the system: it is not the KVM-VFIO device's.
+
+        EINVAL where the system has no attributes; EFAULT; ENXIO.
+        """
+        if self.kernel.profile.system_attr_errno == EINVAL:
+            raise KernelError(EINVAL, "/dev/kvm has no attributes in this kernel")
+        attr = KVM_DEVICE_ATTR.unpack(task.copy_from_user(arg, KVM_DEVICE_ATTR.size))
+        raise KernelError(ENXIO, f"/dev/kvm has no attribute ({attr.group}, {attr.attr})")
+
+    def has_device_attr(self, task: Task, arg: int) -> int:
+        """KVM_HAS_DEVICE_ATTR on the system. EINVAL, EFAULT, ENXIO as the profile has it."""
+        if self.kernel.profile.system_attr_errno:
+            return self.device_attr(task, arg)
+        attr = KVM_DEVICE_ATTR.unpack(task.copy_from_user(arg, KVM_DEVICE_ATTR.size))
+        if (attr.group, attr.attr) == (1, 1):
+            return 0
+        raise KernelError(ENXIO, f"/dev/kvm has no attribute ({attr.group}, {attr.attr})")
+
+    ioctls: ClassVar[IoctlTable] = IoctlTable(
+        Row(KVM_GET_API_VERSION, get_api_version, Argument.VALUE),
+        Row(KVM_CREATE_VM, create_vm, Argument.VALUE, Support.PARTIAL, "machine type 0"),
+        Row(
+            KVM_CHECK_EXTENSION,
+            check_extension,
+            Argument.VALUE,
+            Support.PARTIAL,
+            "only the capabilities that the profile names",
+        ),
+        Row(KVM_SET_DEVICE_ATTR, device_attr, Argument.FIXED),
+        Row(KVM_GET_DEVICE_ATTR, device_attr, Argument.FIXED),
+        Row(KVM_HAS_DEVICE_ATTR, has_device_attr, Argument.FIXED),
+        not_modelled(KVM_GET_VCPU_MMAP_SIZE, Argument.VALUE, "there are no vCPU files"),
+    )

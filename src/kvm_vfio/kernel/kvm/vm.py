@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A VM and how long it lives (virt/kvm/kvm_main.c).
+
+Rule of this file: a VM lives as long as somebody holds a reference: its own file, the files of its
+devices, from 6.2 on an open VFIO device whose group it was told. Closing the VM's fd is none of
+their business.
+
+`noncoherent_dma_count` is the one number all of this is about. Whoever lets devices bypass the CPU
+caches registers once and unregisters once; while anybody is registered, the guest's WBINVD must
+really run (`kvm_vfio.kernel.x86.wbinvd`).
+"""
+
+from __future__ import annotations
+
+from errno import EINVAL, EIO, ENODEV, ENOTTY
+from typing import TYPE_CHECKING, ClassVar
+
+from kvm_vfio.errors import NotModelled
+from kvm_vfio.kernel.error import KernelError
+from kvm_vfio.kernel.file import File
+from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support, not_modelled
+from kvm_vfio.kernel.kvm.assigned import AssignedDevice, assign_pci_device, deassign_pci_device
+from kvm_vfio.kernel.kvm.device import KvmDevice, KvmDeviceFile
+from kvm_vfio.kernel.kvm.vfio import KvmVfio
+from kvm_vfio.uapi.kvm import (
+    KVM_ASSIGN_PCI_DEVICE,
+    KVM_CAP_DEVICE_CTRL,
+    KVM_CHECK_EXTENSION,
+    KVM_CREATE_DEVICE,
+    KVM_CREATE_DEVICE_LAYOUT,
+    KVM_CREATE_DEVICE_TEST,
+    KVM_CREATE_VCPU,
+    KVM_DEASSIGN_PCI_DEVICE,
+    KVM_DEV_TYPE_VFIO,
+)
+
+if TYPE_CHECKING:
+    from kvm_vfio.kernel.kernel import Kernel
+    from kvm_vfio.kernel.task import Mm, Task
+
+# The capabilities whose answer is known for every kernel; the others would be made up.
+_KNOWN_CAPABILITIES = frozenset({KVM_CAP_DEVICE_CTRL})
+_LARGEST_CAPABILITY = 0xFFFF  # far above any: an unknown one is 0 in every kernel
+
+
+class Vm:
+    """struct kvm. Born with one reference, which is its file's; `mm` is its creator's memory."""
+
+    __slots__ = (
+        "assigned",
+        "assigned_noncoherent",
+        "device_count",
+        "devices",
+        "kernel",
+        "lock",
+        "mm",
+        "noncoherent_dma_count",
+        "number",
+        "references",
+    )
+
+    def __init__(self, kernel: Kernel, mm: Mm, machine_type: int = 0) -> None:
+        """kvm_create_vm. ENOMEM; EINVAL for a machine type this KVM does not have."""
+        kernel.allocate("kvm")
+        kernel.vms_created += 1
+        self.kernel = kernel
+        self.mm = mm
+        self.number = kernel.vms_created
+        self.references = 1
+        self.lock = kernel.lock("kvm->lock")
+        self.devices: list[KvmDevice] = []
+        self.assigned: dict[int, AssignedDevice] = {}
+        self.assigned_noncoherent = False
+        self.device_count = 0  # assigned devices, as kvm_arch_start_assignment counts them
+        self.noncoherent_dma_count = 0
+        kernel.observer.vm_created(self)
+        if machine_type:
+            raise KernelError(EINVAL, f"there is no VM type {machine_type}")
+        kernel.vms[self.number] = self
+
+    def get(self) -> None:
+        """kvm_get_kvm."""
+        self.references += 1
+
+    def put(self) -> None:
+        """kvm_put_kvm; the last one destroys the VM with the devices it still has."""
+        self.references -= 1
+        if self.references:
+            return
+        self.kernel.observer.vm_destroyed(self)
+        for device in self.devices:
+            device.destroy()
+        self.devices.clear()
+        for assigned in list(self.assigned.values()):
+            assigned.release()
+        del self.kernel.vms[self.number]
+
+    def register_noncoherent_dma(self) -> None:
+        """kvm_arch_register_noncoherent_dma."""
+        self.noncoherent_dma_count += 1
+        self.kernel.observer.noncoherent_dma_registered(self)
+
+    def unregister_noncoherent_dma(self) -> None:
+        """kvm_arch_unregister_noncoherent_dma."""
+        self.noncoherent_dma_count -= 1
+        self.kernel.observer.noncoherent_dma_unregistered(self)
+
+    def has_noncoherent_dma(self) -> bool:
+        """kvm_arch_has_noncoherent_dma."""
+        return self.noncoherent_dma_count > 0
+
+    def start_assignment(self) -> None:
+        """kvm_arch_start_assignment, in kernels that have it."""
+        if self.kernel.profile.reports_assignment:
+            self.device_count += 1
+            self.kernel.observer.assignment_started(self)
+
+    def end_assignment(self) -> None:
+        """kvm_arch_end_assignment, in kernels that have it."""
+        if self.kernel.profile.reports_assignment:
+            self.device_count -= 1
+            self.kernel.observer.assignment_ended(self)
+
+
+def check_extension(kernel: Kernel, capability: int) -> int:
+    """KVM_CHECK_EXTENSION, on /dev/kvm and on a VM alike."""
+    if capability in _KNOWN_CAPABILITIES or capability > _LARGEST_CAPABILITY:
+        return int(capability in kernel.profile.capabilities)
+    raise NotModelled(f"KVM_CHECK_EXTENSION({capability}): its value depends on more than KVM-VFIO")
+
+
+class VmFile(File):
+    """The file of a VM."""
+
+    __slots__ = ("vm",)
+    kind = "a VM"
+    link = "anon_inode:kvm-vm"
+
+    def __init__(self, vm: Vm) -> None:
+        super().__init__()
+        self.vm = vm
+
+    def release(self) -> None:
+        """kvm_vm_release."""
+        self.vm.put()
+
+    def unlocked_ioctl(self, task: Task, request: int, arg: int) -> int:
+        """EIO from another mm than the creator's, before anything else; ENOTTY."""
+        if task.mm is not self.vm.mm:
+            raise KernelError(EIO, "the VM belongs to the process that made it")
+        handler = self.ioctls.handlers.get(request)
+        if handler is None:
+            raise KernelError(ENOTTY, f"a VM has no ioctl {request:#010x}")
+        return handler(self, task, arg)
+
+    def check_extension(self, task: Task, arg: int) -> int:
+        """KVM_CHECK_EXTENSION on a VM."""
+        return check_extension(self.vm.kernel, arg)
+
+    def create_device(self, task: Task, arg: int) -> int:
+        """KVM_CREATE_DEVICE. The fd comes back in the structure.
+
+        EFAULT; ENODEV for a type this architecture does not have; then, unless only tested: ENOMEM,
+        and what the device's own create says. With the fd made, a structure that cannot be written
+        is EFAULT, and the fd stays open.
+        """
+        create = KVM_CREATE_DEVICE_LAYOUT.unpack(
+            task.copy_from_user(arg, KVM_CREATE_DEVICE_LAYOUT.size)
+        )
+        kernel, vm = self.vm.kernel, self.vm
+        if create.type != KVM_DEV_TYPE_VFIO or not kernel.selects_kvm_vfio:
+            raise KernelError(ENODEV, f"this kernel has no device of type {create.type}")
+        if create.flags & KVM_CREATE_DEVICE_TEST:
+            return 0
+        kernel.allocate("kvm_device")
+        with vm.lock:
+            device = KvmVfio(vm)
+            vm.devices.append(device)
+        vm.get()
+        fd = task.files.install(KvmDeviceFile(device))
+        answer = KVM_CREATE_DEVICE_LAYOUT.pack(create._replace(fd=fd))
+        task.copy_to_user(arg, answer)
+        return 0
+
+    def assign_pci_device(self, task: Task, arg: int) -> int:
+        """KVM_ASSIGN_PCI_DEVICE, in kernels that have it; ENOTTY in the others."""
+        self._require_legacy_assignment()
+        return assign_pci_device(self.vm, task, arg)
+
+    def deassign_pci_device(self, task: Task, arg: int) -> int:
+        """KVM_DEASSIGN_PCI_DEVICE, in kernels that have it; ENOTTY in the others."""
+        self._require_legacy_assignment()
+        return deassign_pci_device(self.vm, task, arg)
+
+    def _require_legacy_assignment(self) -> None:
+        if not self.vm.kernel.profile.legacy_assignment:
+            raise KernelError(ENOTTY, "legacy device assignment is gone from this kernel")
+
+    ioctls: ClassVar[IoctlTable] = IoctlTable(
+        Row(KVM_CREATE_DEVICE, create_device, Argument.FIXED, Support.FULL),
+        Row(
+            KVM_CHECK_EXTENSION,
+            check_extension,
+            Argument.VALUE,
+            Support.PARTIAL,
+            "only the capabilities that the profile names",
+        ),
+        Row(
+            KVM_ASSIGN_PCI_DEVICE,
+            assign_pci_device,
+            Argument.FIXED,
+            Support.PARTIAL,
+            "what it means for noncoherent DMA; no interrupts",
+        ),
+        Row(
+            KVM_DEASSIGN_PCI_DEVICE,
+            deassign_pci_device,
+            Argument.FIXED,
+            Support.PARTIAL,
+            "as KVM_ASSIGN_PCI_DEVICE",
+        ),
+        not_modelled(KVM_CREATE_VCPU, Argument.VALUE, "a vCPU is reached through Python only"),
+    )

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""User memory for a caller that lives in this process: mappings at made-up addresses.
+
+Rule of this file: it behaves as x86-64 user memory does, and no more: pages of 4 KiB, holes,
+read-only and PROT_NONE pages; an access that touches one bad byte fails as a whole.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from errno import EFAULT, ENOMEM
+
+from kvm_vfio.kernel.error import KernelError
+
+PAGE = 4096
+_FIRST = 0x7F00_0000_0000  # where mmap begins
+_END = 0x7FFF_FFFF_F000  # TASK_SIZE on x86-64 with four levels
+_ARENA = 1 << 20
+
+
+class Region:
+    """One mapping: `data` from `start`, which may be written, read, or neither."""
+
+    __slots__ = ("data", "end", "readable", "start", "writable")
+
+    def __init__(self, start: int, data: bytearray, *, readable: bool, writable: bool) -> None:
+        self.start = start
+        self.end = start + len(data)
+        self.data = data
+        self.readable = readable
+        self.writable = writable
+
+
+class AddressSpace:
+    """Memory that model tasks see as their own (an `Mm`)."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._regions: list[Region] = []
+        self._next = _FIRST
+        self._arena: Region | None = None
+        self._used = 0
+
+    def map(
+        self, size: int, *, readable: bool = True, writable: bool = True, guard: int = 1
+    ) -> Region:
+        """mmap fresh zeroed pages, with `guard` unmapped pages after them. ENOMEM."""
+        length = -(-size // PAGE) * PAGE
+        return self.map_data(bytearray(length), readable=readable, writable=writable, guard=guard)
+
+    def map_data(
+        self, data: bytearray, *, readable: bool = True, writable: bool = True, guard: int = 1
+    ) -> Region:
+        """Map memory that is there already (whole pages) at a fresh address. ENOMEM."""
+        start = self._next
+        if start + len(data) + guard * PAGE > _END:
+            raise KernelError(ENOMEM, "the address space is full")
+        self._next = start + len(data) + guard * PAGE
+        region = Region(start, data, readable=readable, writable=writable)
+        self._starts.append(start)
+        self._regions.append(region)
+        return region
+
+    def unmap(self, region: Region) -> None:
+        """munmap the whole of `region`."""
+        at = self._regions.index(region)
+        del self._regions[at], self._starts[at]
+
+    def allocate(self, size: int) -> tuple[Region, int]:
+        """`size` bytes of ordinary program memory, 16-aligned: the region and the address."""
+        if size > _ARENA // 4:
+            region = self.map(size)
+            return region, region.start
+        if self._arena is None or self._used + size > _ARENA:
+            self._arena, self._used = self.map(_ARENA), 0
+        address = self._arena.start + self._used
+        self._used += -(-size // 16) * 16
+        return self._arena, address
+
+    def find(self, address: int) -> Region | None:
+        """The mapping that `address` lies in."""
+        at = bisect_right(self._starts, address) - 1
+        if at < 0:
+            return None
+        region = self._regions[at]
+        return region if address < region.end else None
+
+    def read(self, address: int, size: int) -> bytes:
+        """`Mm.read`."""
+        region = self.find(address)
+        if region is None or not region.readable:
+            raise KernelError(EFAULT, f"address {address:#x} is not readable")
+        at = address - region.start
+        data = region.data[at : at + size]
+        if len(data) < size:
+            return bytes(data) + self.read(region.end, size - len(data))
+        return bytes(data)
+
+    def write(self, address: int, data: bytes) -> None:
+        """`Mm.write`."""
+        region = self.find(address)
+        if region is None or not region.writable:
+            raise KernelError(EFAULT, f"address {address:#x} is not writable")
+        room = region.end - address
+        if room < len(data):
+            self.write(region.end, data[room:])
+        at = address - region.start
+        region.data[at : at + min(room, len(data))] = data[:room]
+
+    def read_string(self, address: int, limit: int) -> bytes:
+        """`Mm.read_string`."""
+        text = bytearray()
+        while len(text) < limit:
+            chunk = min(limit - len(text), PAGE - (address + len(text)) % PAGE)
+            part, found, _ = self.read(address + len(text), chunk).partition(b"\0")
+            text += part
+            if found:
+                break
+        return bytes(text)
+
+    def pinnable(self, address: int, size: int, *, write: bool) -> bool:
+        """`Mm.pinnable`."""
+        end = address + size
+        while address < end:
+            region = self.find(address)
+            if region is None or not (region.writable if write else region.readable):
+                return False
+            address = region.end
+        return True

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the model says while it works: effects that no errno shows.
+
+Rule of this file: an observer only listens. The methods are named for what has just happened; the
+comment names the kernel function that a probe on a real Linux would sit on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvm_vfio.kernel.kvm.vfio import KvmVfio
+    from kvm_vfio.kernel.kvm.vm import Vm
+    from kvm_vfio.kernel.vfio.external import Member
+
+
+class Observer:
+    """Hears everything and does nothing; subclass it and override what you want to hear."""
+
+    def vm_created(self, vm: Vm) -> None:
+        """kvm_arch_init_vm."""
+
+    def vm_destroyed(self, vm: Vm) -> None:
+        """kvm_arch_destroy_vm: entered, nothing of the VM is torn down yet."""
+
+    def noncoherent_dma_registered(self, vm: Vm) -> None:
+        """kvm_arch_register_noncoherent_dma."""
+
+    def noncoherent_dma_unregistered(self, vm: Vm) -> None:
+        """kvm_arch_unregister_noncoherent_dma."""
+
+    def assignment_started(self, vm: Vm) -> None:
+        """kvm_arch_start_assignment."""
+
+    def assignment_ended(self, vm: Vm) -> None:
+        """kvm_arch_end_assignment."""
+
+    def kvm_set(self, member: Member, vm: Vm | None) -> None:
+        """vfio_file_set_kvm (vfio_group_set_kvm): the member learns its VM, or loses it."""
+
+    def coherency_asked(self, member: Member, *, coherent: bool) -> None:
+        """vfio_file_enforced_coherent (vfio_external_check_extension) has answered."""
+
+    def kvm_vfio_released(self, device: KvmVfio) -> None:
+        """kvm_vfio_release: the last close of the device fd, entered."""
+
+    def kvm_vfio_destroyed(self, device: KvmVfio) -> None:
+        """kvm_vfio_destroy: the VM takes its device down, entered."""
+
+    def reference_taken(self, device: KvmVfio, member: Member) -> None:
+        """The KVM-VFIO device holds `member` from now on."""
+
+    def reference_dropped(self, device: KvmVfio, member: Member) -> None:
+        """The KVM-VFIO device has let go of `member`."""
+
+    def reference_leaked(self, device: KvmVfio, member: Member) -> None:
+        """The KVM-VFIO device is gone and `member` is still held: nobody can drop it any more."""

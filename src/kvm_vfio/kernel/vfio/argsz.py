@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""VFIO's way to let structures grow: argsz at the front, capabilities behind.
+
+Rule of this file: no structure in particular. The caller says in `argsz` how much room it has. What
+does not fit is not written; argsz then comes back with what would have been enough.
+"""
+
+from __future__ import annotations
+
+from errno import EINVAL
+from typing import TYPE_CHECKING
+
+from kvm_vfio.kernel.error import KernelError
+from kvm_vfio.uapi.vfio import VFIO_INFO_CAP_HEADER, vfio_info_cap_header
+
+if TYPE_CHECKING:
+    from kvm_vfio.kernel.task import Task
+
+
+def capability_chain(bodies: list[tuple[int, bytes]], base: int) -> bytes:
+    """VFIO's capability chain: (id, structure with a blank header) each, offsets from -`base`.
+
+    Every structure begins on a multiple of 8 bytes.
+    """
+    chain = bytearray()
+    for index, (capability, body) in enumerate(bodies):
+        padded = body + bytes(-len(body) % 8)
+        last = index == len(bodies) - 1
+        following = 0 if last else base + len(chain) + len(padded)
+        header = VFIO_INFO_CAP_HEADER.pack(vfio_info_cap_header(capability, 1, following))
+        chain += header + padded[len(header) :]
+    return bytes(chain)
+
+
+def read_argsz(task: Task, arg: int, least: int) -> int:
+    """The argsz at `arg`, after the `least` bytes that must be there. EFAULT, EINVAL."""
+    argsz = int.from_bytes(task.copy_from_user(arg, least)[:4], "little")
+    if argsz < least:
+        raise KernelError(EINVAL, f"argsz {argsz} is less than {least}")
+    return argsz

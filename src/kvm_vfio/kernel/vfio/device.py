@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""VFIO devices (drivers/vfio/pci): the regions, interrupts and reset of one PCI function.
+
+Rule of this file: a BAR is memory here and does nothing when it is written.
+
+A device's file shows the function as regions, each at an offset of its own: BARs 0 to 5, the ROM,
+configuration space, VGA. The offsets are the driver's to choose; programs take them from
+GET_REGION_INFO.
+"""
+
+from __future__ import annotations
+
+from errno import EFAULT, EINVAL, EIO, ENODEV, ENOTTY
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from kvm_vfio.errors import NotModelled
+from kvm_vfio.kernel.error import KernelError
+from kvm_vfio.kernel.file import File, Mapping
+from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support, not_modelled
+from kvm_vfio.kernel.pci.config import ConfigSpace
+from kvm_vfio.kernel.vfio.argsz import capability_chain, read_argsz
+from kvm_vfio.kernel.vfio.irqs import Irqs
+from kvm_vfio.machine.model import Bar, BarKind
+from kvm_vfio.uapi.pci import PCI_COMMAND, PCI_COMMAND_MEMORY
+from kvm_vfio.uapi.vfio import (
+    VFIO_DEVICE_FEATURE,
+    VFIO_DEVICE_FEATURE_GET,
+    VFIO_DEVICE_FEATURE_LAYOUT,
+    VFIO_DEVICE_FEATURE_MASK,
+    VFIO_DEVICE_FEATURE_PROBE,
+    VFIO_DEVICE_FEATURE_SET,
+    VFIO_DEVICE_FLAGS_PCI,
+    VFIO_DEVICE_FLAGS_RESET,
+    VFIO_DEVICE_GET_INFO,
+    VFIO_DEVICE_GET_IRQ_INFO,
+    VFIO_DEVICE_GET_PCI_HOT_RESET_INFO,
+    VFIO_DEVICE_GET_REGION_INFO,
+    VFIO_DEVICE_INFO,
+    VFIO_DEVICE_IOEVENTFD,
+    VFIO_DEVICE_PCI_HOT_RESET,
+    VFIO_DEVICE_RESET,
+    VFIO_DEVICE_SET_IRQS,
+    VFIO_IRQ_INFO,
+    VFIO_IRQ_INFO_AUTOMASKED,
+    VFIO_IRQ_INFO_EVENTFD,
+    VFIO_IRQ_INFO_MASKABLE,
+    VFIO_IRQ_INFO_NORESIZE,
+    VFIO_PCI_CONFIG_REGION_INDEX,
+    VFIO_PCI_ERR_IRQ_INDEX,
+    VFIO_PCI_HOT_RESET,
+    VFIO_PCI_HOT_RESET_INFO,
+    VFIO_PCI_INTX_IRQ_INDEX,
+    VFIO_PCI_NUM_IRQS,
+    VFIO_PCI_NUM_REGIONS,
+    VFIO_PCI_ROM_REGION_INDEX,
+    VFIO_PCI_VGA_REGION_INDEX,
+    VFIO_REGION_INFO,
+    VFIO_REGION_INFO_CAP_MSIX_MAPPABLE,
+    VFIO_REGION_INFO_FLAG_CAPS,
+    VFIO_REGION_INFO_FLAG_MMAP,
+    VFIO_REGION_INFO_FLAG_READ,
+    VFIO_REGION_INFO_FLAG_WRITE,
+    vfio_region_info,
+)
+
+if TYPE_CHECKING:
+    from kvm_vfio.kernel.iommu.group import PciFunction
+    from kvm_vfio.kernel.kvm.vm import Vm
+    from kvm_vfio.kernel.task import Task
+    from kvm_vfio.kernel.vfio.group import VfioGroup
+
+_PAGE = 4096
+_REGION_SHIFT = 40
+_READ_WRITE = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE
+_ROOT_BUS = "00"
+
+
+class VfioDevice:
+    """struct vfio_device: a PCI function that vfio-pci drives, with what its openers share.
+
+    `bars` maps a BAR index to its memory; what is not there is made, zeroed, at the first use.
+    `held_vm` is the VM that the first open keeps alive, in kernels where it does.
+    """
+
+    __slots__ = (
+        "bars",
+        "config",
+        "function",
+        "held_vm",
+        "irqs",
+        "open_count",
+        "static_bars",
+        "vfio_group",
+    )
+
+    def __init__(self, vfio_group: VfioGroup, function: PciFunction) -> None:
+        self.vfio_group = vfio_group
+        self.function = function
+        self.static_bars: dict[int, Bar] = {bar.index: bar for bar in function.static.bars}
+        self.config = ConfigSpace(function.static)
+        self.irqs = Irqs(function.static)
+        self.bars: dict[int, Mapping] = {}
+        self.open_count = 0
+        self.held_vm: Vm | None = None
+
+    @property
+    def name(self) -> str:
+        """Which one it is, for people."""
+        return f"VFIO device {self.function.static.address}"
+
+    def bar(self, index: int) -> Mapping:
+        """The memory of a BAR that exists."""
+        if index not in self.bars:
+            self.bars[index] = bytearray(self.static_bars[index].size)
+        return self.bars[index]
+
+    def mappable(self, index: int) -> bool:
+        """Whether mmap can reach the region: a memory BAR of whole pages."""
+        bar = self.static_bars.get(index)
+        return bar is not None and bar.kind is not BarKind.IO and bar.size >= _PAGE
+
+    def reset(self) -> None:
+        """Back to how the function was when it was first opened; a BAR's memory stays."""
+        self.config = ConfigSpace(self.function.static)
+
+    def open(self) -> None:
+        """One more open file. What the openers hold differs by kernel; see `vfio.group`."""
+        vfio_group, first = self.vfio_group, self.open_count == 0
+        self.open_count += 1
+        if vfio_group.kernel.profile.member_is_group:
+            vfio_group.container_users += 1
+        elif first:
+            vfio_group.container_users += 1
+            if vfio_group.opened_file is not None:
+                vfio_group.opened_file.get()
+        if first:
+            self.reset()
+            if vfio_group.kernel.profile.device_open_holds_vm and vfio_group.vm is not None:
+                vfio_group.vm.get()
+                self.held_vm = vfio_group.vm
+
+    def close(self) -> None:
+        """One open file less; the last one gives everything back."""
+        vfio_group = self.vfio_group
+        self.open_count -= 1
+        if self.open_count == 0:
+            self.irqs.close()
+            self.bars.clear()
+        if vfio_group.kernel.profile.member_is_group:
+            vfio_group.try_dissolve_container()
+        elif self.open_count == 0:
+            vfio_group.container_users -= 1
+            if vfio_group.opened_file is not None:
+                vfio_group.opened_file.put()
+        if self.open_count == 0 and self.held_vm is not None:
+            vm, self.held_vm = self.held_vm, None
+            vm.put()
+
+
+class VfioDeviceFile(File):
+    """An open VFIO device. Every GET_DEVICE_FD makes one."""
+
+    __slots__ = ("device", "region_base")
+    kind = "a VFIO device"
+    link = "anon_inode:[vfio-device]"
+
+    def __init__(self, device: VfioDevice) -> None:
+        super().__init__()
+        self.device = device
+        self.region_base = device.vfio_group.kernel.region_base
+        device.vfio_group.kernel.vfio_files += 1
+        device.open()
+
+    @property
+    def name(self) -> str:
+        """Which device."""
+        return self.device.name
+
+    def release(self) -> None:
+        """vfio_device_fops_release."""
+        kernel = self.device.vfio_group.kernel
+        self.device.close()
+        kernel.vfio_files -= 1
+
+    # -- what it is --------------------------------------------------------------------------------
+
+    def get_info(self, task: Task, arg: int) -> int:
+        """VFIO_DEVICE_GET_INFO. EFAULT, EINVAL for argsz."""
+        argsz = read_argsz(task, arg, VFIO_DEVICE_INFO.offsets["cap_offset"])
+        flags = VFIO_DEVICE_FLAGS_PCI
+        if self.device.function.static.reset:
+            flags |= VFIO_DEVICE_FLAGS_RESET
+        info = VFIO_DEVICE_INFO.type(argsz, flags, VFIO_PCI_NUM_REGIONS, VFIO_PCI_NUM_IRQS, 0, 0)
+        task.copy_to_user(arg, VFIO_DEVICE_INFO.pack(info)[: min(argsz, VFIO_DEVICE_INFO.size)])
+        return 0
+
+    def get_region_info(self, task: Task, arg: int) -> int:
+        """VFIO_DEVICE_GET_REGION_INFO. EFAULT; EINVAL for argsz; EINVAL for a region there is not.
+
+        With room for it the capability chain follows the structure; without, argsz says how much.
+        """
+        wanted = VFIO_REGION_INFO.unpack(task.copy_from_user(arg, VFIO_REGION_INFO.size))
+        if wanted.argsz < VFIO_REGION_INFO.size:
+            raise KernelError(EINVAL, f"argsz {wanted.argsz} is less than {VFIO_REGION_INFO.size}")
+        if wanted.index >= VFIO_PCI_VGA_REGION_INDEX:
+            raise KernelError(EINVAL, f"{self.name} has no region {wanted.index}")
+        argsz, flags, cap_offset = wanted.argsz, self._region_flags(wanted.index), 0
+        if flags & VFIO_REGION_INFO_FLAG_CAPS:
+            chain = capability_chain(
+                [(VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, bytes(8))], VFIO_REGION_INFO.size
+            )
+            if argsz < VFIO_REGION_INFO.size + len(chain):
+                argsz = VFIO_REGION_INFO.size + len(chain)
+            else:
+                task.copy_to_user(arg + VFIO_REGION_INFO.size, chain)
+                cap_offset = VFIO_REGION_INFO.size
+        info = vfio_region_info(
+            argsz,
+            flags,
+            wanted.index,
+            cap_offset,
+            self._region_size(wanted.index),
+            self.region_base + (wanted.index << _REGION_SHIFT),
+        )
+        task.copy_to_user(arg, VFIO_REGION_INFO.pack(info))
+        return 0
+
+    def _region_size(self, index: int) -> int:
+        if index == VFIO_PCI_CONFIG_REGION_INDEX:
+            return len(self.device.config.data)
+        bar = self.device.static_bars.get(index)
+        return bar.size if bar else 0
+
+    def _region_flags(self, index: int) -> int:
+        if not self._region_size(index):
+            return 0
+        flags = _READ_WRITE
+        if self.device.mappable(index):
+            flags |= VFIO_REGION_INFO_FLAG_MMAP
+            msix = self.device.function.static.msix
+            if msix is not None and msix.table_bar == index:
+                flags |= VFIO_REGION_INFO_FLAG_CAPS
+        return flags
+
+    def get_irq_info(self, task: Task, arg: int) -> int:
+        """VFIO_DEVICE_GET_IRQ_INFO. EFAULT; EINVAL for argsz, index; EINVAL: no such interrupt."""
+        wanted = VFIO_IRQ_INFO.unpack(task.copy_from_user(arg, VFIO_IRQ_INFO.size))
+        if wanted.argsz < VFIO_IRQ_INFO.size or wanted.index >= VFIO_PCI_NUM_IRQS:
+            raise KernelError(EINVAL, f"argsz {wanted.argsz} or index {wanted.index}")
+        if wanted.index == VFIO_PCI_ERR_IRQ_INDEX and not self.device.irqs.counts[wanted.index]:
+            raise KernelError(EINVAL, f"{self.name} is not PCI Express and reports no errors")
+        intx = wanted.index == VFIO_PCI_INTX_IRQ_INDEX
+        flags = VFIO_IRQ_INFO_EVENTFD
+        flags |= (
+            VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED if intx else VFIO_IRQ_INFO_NORESIZE
+        )
+        info = wanted._replace(flags=flags, count=self.device.irqs.counts[wanted.index])
+        task.copy_to_user(arg, VFIO_IRQ_INFO.pack(info))
+        return 0
+
+    def set_irqs(self, task: Task, arg: int) -> int:
+        """VFIO_DEVICE_SET_IRQS: see `Irqs.set`."""
+        return self.device.irqs.set(task, arg)
+
+    def reset(self, task: Task, arg: int) -> int:
+        """VFIO_DEVICE_RESET. EINVAL: the function cannot be reset by itself."""
+        if not self.device.function.static.reset:
+            raise KernelError(EINVAL, f"{self.name} has no reset of its own")
+        self.device.reset()
+        return 0
+
+    def hot_reset_info(self, task: Task, arg: int) -> int:
+        """VFIO_DEVICE_GET_PCI_HOT_RESET_INFO. EFAULT; EINVAL for argsz; ENODEV on the root bus."""
+        read_argsz(task, arg, VFIO_PCI_HOT_RESET_INFO.size)
+        return self._require_resettable_bus("VFIO_DEVICE_GET_PCI_HOT_RESET_INFO")
+
+    def hot_reset(self, task: Task, arg: int) -> int:
+        """VFIO_DEVICE_PCI_HOT_RESET. EFAULT; EINVAL for argsz or flags; ENODEV on the root bus."""
+        wanted = VFIO_PCI_HOT_RESET.unpack(task.copy_from_user(arg, VFIO_PCI_HOT_RESET.size))
+        if wanted.argsz < VFIO_PCI_HOT_RESET.size or wanted.flags:
+            raise KernelError(EINVAL, f"argsz {wanted.argsz} or flags {wanted.flags:#x}")
+        return self._require_resettable_bus("VFIO_DEVICE_PCI_HOT_RESET")
+
+    def feature(self, task: Task, arg: int) -> int:
+        """VFIO_DEVICE_FEATURE. EFAULT; EINVAL for argsz, flags; ENOTTY: a feature it has not."""
+        wanted = VFIO_DEVICE_FEATURE_LAYOUT.unpack(
+            task.copy_from_user(arg, VFIO_DEVICE_FEATURE_LAYOUT.size)
+        )
+        get, put = wanted.flags & VFIO_DEVICE_FEATURE_GET, wanted.flags & VFIO_DEVICE_FEATURE_SET
+        probe = wanted.flags & VFIO_DEVICE_FEATURE_PROBE
+        unknown = wanted.flags & ~(VFIO_DEVICE_FEATURE_MASK | get | put | probe)
+        if wanted.argsz < VFIO_DEVICE_FEATURE_LAYOUT.size or unknown or (get and put and not probe):
+            raise KernelError(EINVAL, f"argsz {wanted.argsz} or flags {wanted.flags:#x}")
+        raise KernelError(ENOTTY, f"feature {wanted.flags & VFIO_DEVICE_FEATURE_MASK} is not there")
+
+    # -- what is in it -----------------------------------------------------------------------------
+
+    def read(self, task: Task, size: int, offset: int | None) -> bytes:
+        """pread(2) of a region, cut at a BAR's end. EINVAL, EFAULT, EIO: see `_locate`."""
+        index, at, size = self._locate(offset or 0, size)
+        if index == VFIO_PCI_CONFIG_REGION_INDEX:
+            return self.device.config.read(at, size)
+        return bytes(self.device.bar(index)[at : at + size]) if size else b""
+
+    def write(self, task: Task, data: bytes, offset: int | None) -> int:
+        """pwrite(2) of a region, cut at a BAR's end. EINVAL, EFAULT, EIO: see `_locate`."""
+        index, at, size = self._locate(offset or 0, len(data))
+        if index == VFIO_PCI_CONFIG_REGION_INDEX:
+            self.device.config.write(at, data)
+        elif size:
+            self.device.bar(index)[at : at + size] = data[:size]
+        return size
+
+    def _locate(self, offset: int, size: int) -> tuple[int, int, int]:
+        """(region, offset in it, size), the size cut at the end of a BAR.
+
+        EINVAL: no such region, or past the end of a BAR; EFAULT: past the end of configuration
+        space; EIO: a memory BAR while COMMAND has memory off.
+        """
+        index, at = divmod(offset - self.region_base, 1 << _REGION_SHIFT)
+        if not 0 <= index < VFIO_PCI_NUM_REGIONS:
+            raise KernelError(EINVAL, f"there is no region at offset {offset:#x}")
+        if not size:
+            return index, at, 0
+        if index == VFIO_PCI_CONFIG_REGION_INDEX:
+            if at + size > len(self.device.config.data):
+                raise KernelError(EFAULT, "past the end of configuration space")
+            return index, at, size
+        length = self._region_size(index)
+        if at >= length:
+            raise KernelError(EINVAL, f"region {index} has {length} bytes")
+        memory = self.device.static_bars[index].kind is not BarKind.IO
+        if memory and not self.device.config.value(PCI_COMMAND, 2) & PCI_COMMAND_MEMORY:
+            raise KernelError(EIO, "memory space is disabled in COMMAND")
+        return index, at, min(size, length - at)
+
+    def mmap(self, task: Task, size: int, offset: int, *, writable: bool) -> Mapping:
+        """mmap(2) MAP_SHARED of a BAR, whole pages.
+
+        EINVAL: a region that cannot be mapped, or more than there is of it.
+        """
+        index, at = divmod(offset - self.region_base, 1 << _REGION_SHIFT)
+        if not 0 <= index < VFIO_PCI_ROM_REGION_INDEX or not self.device.mappable(index):
+            raise KernelError(EINVAL, f"the region at offset {offset:#x} cannot be mapped")
+        if at + size > self._region_size(index):
+            raise KernelError(EINVAL, f"region {index} ends before {at + size:#x}")
+        mapping: Mapping = memoryview(cast("bytearray", self.device.bar(index)))[at : at + size]
+        return mapping
+
+    def _require_resettable_bus(self, request: str) -> int:
+        if self.device.function.static.address.split(":")[1] == _ROOT_BUS:
+            raise KernelError(ENODEV, "the root bus cannot be reset")
+        raise NotModelled(f"{request} behind a PCI bridge")
+
+    ioctls: ClassVar[IoctlTable] = IoctlTable(
+        Row(VFIO_DEVICE_GET_INFO, get_info, Argument.ARGSZ),
+        Row(VFIO_DEVICE_GET_REGION_INFO, get_region_info, Argument.ARGSZ),
+        Row(VFIO_DEVICE_GET_IRQ_INFO, get_irq_info, Argument.ARGSZ),
+        Row(
+            VFIO_DEVICE_SET_IRQS,
+            set_irqs,
+            Argument.ARGSZ,
+            Support.PARTIAL,
+            "devices do not interrupt by themselves",
+        ),
+        Row(VFIO_DEVICE_RESET, reset, Argument.VALUE),
+        Row(
+            VFIO_DEVICE_GET_PCI_HOT_RESET_INFO,
+            hot_reset_info,
+            Argument.ARGSZ,
+            Support.PARTIAL,
+            "only on the root bus",
+        ),
+        Row(
+            VFIO_DEVICE_PCI_HOT_RESET,
+            hot_reset,
+            Argument.ARGSZ,
+            Support.PARTIAL,
+            "only on the root bus",
+        ),
+        Row(
+            VFIO_DEVICE_FEATURE,
+            feature,
+            Argument.ARGSZ,
+            Support.PARTIAL,
+            "no feature is offered",
+        ),
+        not_modelled(VFIO_DEVICE_IOEVENTFD, Argument.ARGSZ, "devices do not act on writes"),
+    )

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The interrupts of a VFIO device (drivers/vfio/pci/vfio_pci_intrs.c): which eventfd hears which.
+
+Rule of this file: it checks and remembers. A device here has no behaviour that interrupts by
+itself; what fires an eventfd is the caller's own loopback trigger (DATA_NONE, DATA_BOOL).
+
+INTx, MSI and MSI-X exclude each other; the error and the request interrupt stand beside them.
+"""
+
+from __future__ import annotations
+
+from errno import EINVAL, ENOTTY
+from typing import TYPE_CHECKING
+
+from kvm_vfio.kernel.error import KernelError
+from kvm_vfio.kernel.file import EventFile
+from kvm_vfio.uapi.layout import INT32
+from kvm_vfio.uapi.vfio import (
+    VFIO_IRQ_SET,
+    VFIO_IRQ_SET_ACTION_MASK,
+    VFIO_IRQ_SET_ACTION_TRIGGER,
+    VFIO_IRQ_SET_ACTION_TYPE_MASK,
+    VFIO_IRQ_SET_ACTION_UNMASK,
+    VFIO_IRQ_SET_DATA_BOOL,
+    VFIO_IRQ_SET_DATA_EVENTFD,
+    VFIO_IRQ_SET_DATA_NONE,
+    VFIO_IRQ_SET_DATA_TYPE_MASK,
+    VFIO_PCI_ERR_IRQ_INDEX,
+    VFIO_PCI_INTX_IRQ_INDEX,
+    VFIO_PCI_MSI_IRQ_INDEX,
+    VFIO_PCI_MSIX_IRQ_INDEX,
+    VFIO_PCI_NUM_IRQS,
+    VFIO_PCI_REQ_IRQ_INDEX,
+    vfio_irq_set,
+)
+
+if TYPE_CHECKING:
+    from kvm_vfio.kernel.task import Task
+    from kvm_vfio.machine.model import PciDevice
+
+_DATA_WIDTH = {VFIO_IRQ_SET_DATA_NONE: 0, VFIO_IRQ_SET_DATA_BOOL: 1, VFIO_IRQ_SET_DATA_EVENTFD: 4}
+_EXCLUSIVE = (VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX)
+_U32_MAX = 0xFFFF_FFFF
+
+
+class Irqs:
+    """The interrupt state of one device while it is open.
+
+    `mode` is the index of the kind in use, None for none; `triggers` maps a vector of that kind to
+    its eventfd, `unmask` is INTx's second eventfd, `single` maps the error and request index.
+    """
+
+    def __init__(self, static: PciDevice) -> None:
+        self.counts = {
+            VFIO_PCI_INTX_IRQ_INDEX: int(static.interrupt_pin > 0),
+            VFIO_PCI_MSI_IRQ_INDEX: static.msi.vectors if static.msi else 0,
+            VFIO_PCI_MSIX_IRQ_INDEX: static.msix.vectors if static.msix else 0,
+            VFIO_PCI_ERR_IRQ_INDEX: int(static.pci_express),
+            VFIO_PCI_REQ_IRQ_INDEX: 1,
+        }
+        self.mode: int | None = None
+        self.enabled = 0  # vectors the mode was enabled with
+        self.triggers: dict[int, EventFile] = {}
+        self.unmask: EventFile | None = None
+        self.masked = False
+        self.single: dict[int, EventFile] = {}
+
+    def disable(self) -> None:
+        """Take the mode down and let its eventfds go."""
+        for event in self.triggers.values():
+            event.put()
+        if self.unmask is not None:
+            self.unmask.put()
+        self.triggers.clear()
+        self.mode, self.enabled, self.unmask, self.masked = None, 0, None, False
+
+    def close(self) -> None:
+        """The device is closed: everything goes."""
+        self.disable()
+        for event in self.single.values():
+            event.put()
+        self.single.clear()
+
+    def set(self, task: Task, arg: int) -> int:
+        """VFIO_DEVICE_SET_IRQS.
+
+        EFAULT; EINVAL: argsz, index, flags, a range beyond the vectors, no or two kinds of data,
+        too little data for argsz; EFAULT: the data; ENOTTY: this index has no such action; then
+        what the action says: EINVAL for a wrong state or range, EBADF, EINVAL for what is no
+        eventfd.
+        """
+        wanted = VFIO_IRQ_SET.unpack(task.copy_from_user(arg, VFIO_IRQ_SET.size))
+        kind = wanted.flags & VFIO_IRQ_SET_DATA_TYPE_MASK
+        data = task.copy_from_user(arg + VFIO_IRQ_SET.size, self._data_size(wanted))
+        action = wanted.flags & VFIO_IRQ_SET_ACTION_TYPE_MASK
+        if action == VFIO_IRQ_SET_ACTION_TRIGGER:
+            if wanted.index in _EXCLUSIVE:
+                self._trigger(task, wanted, kind, data)
+            else:
+                self._trigger_single(task, wanted, kind, data)
+        elif wanted.index == VFIO_PCI_INTX_IRQ_INDEX and action == VFIO_IRQ_SET_ACTION_UNMASK:
+            self._unmask_intx(task, wanted, kind, data)
+        elif wanted.index == VFIO_PCI_INTX_IRQ_INDEX and action == VFIO_IRQ_SET_ACTION_MASK:
+            self._mask_intx(wanted, kind, data)
+        else:
+            raise KernelError(ENOTTY, f"IRQ index {wanted.index} has no action {action:#x}")
+        return 0
+
+    def _data_size(self, wanted: vfio_irq_set) -> int:
+        unknown = ~(VFIO_IRQ_SET_DATA_TYPE_MASK | VFIO_IRQ_SET_ACTION_TYPE_MASK)
+        if (
+            wanted.argsz < VFIO_IRQ_SET.size
+            or wanted.index >= VFIO_PCI_NUM_IRQS
+            or wanted.count >= _U32_MAX - wanted.start
+            or wanted.flags & unknown
+        ):
+            raise KernelError(EINVAL, "argsz, index, flags or count is out of range")
+        vectors = self.counts[wanted.index]
+        if wanted.start >= vectors or wanted.start + wanted.count > vectors:
+            raise KernelError(EINVAL, f"IRQ index {wanted.index} has {vectors} vectors")
+        width = _DATA_WIDTH.get(wanted.flags & VFIO_IRQ_SET_DATA_TYPE_MASK)
+        if width is None:
+            raise KernelError(EINVAL, "the data is one of NONE, BOOL and EVENTFD")
+        size = width * wanted.count
+        if size and wanted.argsz - VFIO_IRQ_SET.size < size:
+            raise KernelError(EINVAL, f"argsz {wanted.argsz} leaves no room for {size} bytes")
+        return size
+
+    # -- INTx, MSI, MSI-X --------------------------------------------------------------------------
+
+    def _trigger(self, task: Task, wanted: vfio_irq_set, kind: int, data: bytes) -> None:
+        index = wanted.index
+        if self.mode == index and not wanted.count and kind == VFIO_IRQ_SET_DATA_NONE:
+            self.disable()
+            return
+        if self.mode not in (None, index):
+            raise KernelError(EINVAL, f"IRQ index {self.mode} is in use")
+        intx = index == VFIO_PCI_INTX_IRQ_INDEX
+        if intx and (wanted.start, wanted.count) != (0, 1):
+            raise KernelError(EINVAL, "INTx has one vector")
+        if kind == VFIO_IRQ_SET_DATA_EVENTFD:
+            self._enable(task, wanted, data, resizable=not intx)
+            return
+        if self.mode != index:
+            raise KernelError(EINVAL, f"IRQ index {index} is not enabled")
+        for vector in range(wanted.start, wanted.start + wanted.count):
+            if kind == VFIO_IRQ_SET_DATA_NONE or data[vector - wanted.start]:
+                self._signal(vector)
+
+    def _enable(self, task: Task, wanted: vfio_irq_set, data: bytes, *, resizable: bool) -> None:
+        end = wanted.start + wanted.count
+        fresh = self.mode is None
+        if fresh:
+            self.mode, self.enabled = wanted.index, end
+        elif resizable and end > self.enabled:
+            raise KernelError(EINVAL, f"{self.enabled} vectors are enabled")
+        try:
+            for at in range(wanted.count):
+                self._set_trigger(wanted.start + at, _event(task, data, at))
+        except KernelError:
+            if fresh:
+                self.disable()
+            raise
+
+    def _set_trigger(self, vector: int, event: EventFile | None) -> None:
+        old = self.triggers.pop(vector, None)
+        if old is not None:
+            old.put()
+        if event is not None:
+            self.triggers[vector] = event
+
+    def _signal(self, vector: int) -> None:
+        if vector in self.triggers:
+            self.triggers[vector].signal()
+
+    def _require_intx(self, wanted: vfio_irq_set) -> None:
+        if self.mode != VFIO_PCI_INTX_IRQ_INDEX or (wanted.start, wanted.count) != (0, 1):
+            raise KernelError(EINVAL, "INTx is not in use, or has not that vector")
+
+    def _unmask_intx(self, task: Task, wanted: vfio_irq_set, kind: int, data: bytes) -> None:
+        self._require_intx(wanted)
+        if kind == VFIO_IRQ_SET_DATA_EVENTFD:
+            event = _event(task, data, 0)
+            if self.unmask is not None:
+                self.unmask.put()
+            self.unmask = event
+        elif kind == VFIO_IRQ_SET_DATA_NONE or data[0]:
+            self.masked = False
+
+    def _mask_intx(self, wanted: vfio_irq_set, kind: int, data: bytes) -> None:
+        self._require_intx(wanted)
+        if kind == VFIO_IRQ_SET_DATA_EVENTFD:
+            raise KernelError(ENOTTY, "an eventfd cannot mask INTx")
+        if kind == VFIO_IRQ_SET_DATA_NONE or data[0]:
+            self.masked = True
+
+    # -- the error and the request interrupt -------------------------------------------------------
+
+    def _trigger_single(self, task: Task, wanted: vfio_irq_set, kind: int, data: bytes) -> None:
+        index, there = wanted.index, self.single.get(wanted.index)
+        if kind == VFIO_IRQ_SET_DATA_NONE:
+            if there is None:
+                raise KernelError(EINVAL, f"IRQ index {index} has no eventfd")
+            if wanted.count:
+                there.signal()
+            else:
+                self._set_single(index, None)
+            return
+        if not wanted.count:
+            raise KernelError(EINVAL, "there is no data to act on")
+        if kind == VFIO_IRQ_SET_DATA_EVENTFD:
+            self._set_single(index, _event(task, data, 0))
+        elif data[0] and there is not None:
+            there.signal()
+
+    def _set_single(self, index: int, event: EventFile | None) -> None:
+        old = self.single.pop(index, None)
+        if old is not None:
+            old.put()
+        if event is not None:
+            self.single[index] = event
+
+
+def _event(task: Task, data: bytes, at: int) -> EventFile | None:
+    """The `at`-th eventfd of `data`, with a reference; None for -1. EBADF, EINVAL."""
+    (fd,) = INT32.unpack_fields(data[4 * at : 4 * at + 4])
+    if fd < 0:
+        return None
+    file = task.fget(fd)
+    if not isinstance(file, EventFile):
+        raise KernelError(EINVAL, f"{file.name} is no eventfd")
+    file.get()
+    return file

@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The type1 IOMMU driver (drivers/vfio/vfio_iommu_type1.c): domains, and what is mapped into them.
+
+Rule of this file: every group of a container sees the same mappings, through as few domains as
+their coherency allows. A mapping pins the program's pages; what they hold is not looked at.
+
+Version 1 and 2 differ in UNMAP_DMA: version 2 refuses a range that would cut a mapping in two, and
+version 1 takes the whole mapping that the range begins in.
+"""
+
+from __future__ import annotations
+
+from errno import EEXIST, EFAULT, EINVAL, ENOENT, ENOMEM, ENOSPC, ENOTTY, EPERM
+from typing import TYPE_CHECKING
+
+from kvm_vfio.kernel.error import KernelError
+from kvm_vfio.kernel.intervals import Intervals
+from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support, not_modelled
+from kvm_vfio.kernel.iommu.domain import Domain
+from kvm_vfio.kernel.vfio.argsz import capability_chain, read_argsz
+from kvm_vfio.uapi.vfio import (
+    VFIO_CHECK_EXTENSION,
+    VFIO_DMA_CC_IOMMU,
+    VFIO_DMA_MAP_FLAG_READ,
+    VFIO_DMA_MAP_FLAG_VADDR,
+    VFIO_DMA_MAP_FLAG_WRITE,
+    VFIO_DMA_UNMAP_FLAG_ALL,
+    VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP,
+    VFIO_DMA_UNMAP_FLAG_VADDR,
+    VFIO_IOMMU_DIRTY_PAGES,
+    VFIO_IOMMU_GET_INFO,
+    VFIO_IOMMU_INFO_CAPS,
+    VFIO_IOMMU_INFO_PGSIZES,
+    VFIO_IOMMU_MAP_DMA,
+    VFIO_IOMMU_TYPE1_DMA_MAP,
+    VFIO_IOMMU_TYPE1_DMA_UNMAP,
+    VFIO_IOMMU_TYPE1_INFO,
+    VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE,
+    VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE_LAYOUT,
+    VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION,
+    VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION_LAYOUT,
+    VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL,
+    VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL_LAYOUT,
+    VFIO_IOMMU_UNMAP_DMA,
+    VFIO_IOVA_RANGE,
+    VFIO_TYPE1_IOMMU,
+    VFIO_TYPE1_NESTING_IOMMU,
+    VFIO_UNMAP_ALL,
+    VFIO_UPDATE_VADDR,
+    VFIO_TYPE1v2_IOMMU,
+    vfio_info_cap_header,
+    vfio_iommu_type1_dma_map,
+    vfio_iommu_type1_dma_unmap,
+    vfio_iommu_type1_info_cap_iova_range,
+    vfio_iommu_type1_info_cap_migration,
+    vfio_iommu_type1_info_dma_avail,
+    vfio_iova_range,
+)
+
+if TYPE_CHECKING:
+    from kvm_vfio.kernel.iommu.group import IommuGroup
+    from kvm_vfio.kernel.kernel import Kernel
+    from kvm_vfio.kernel.task import Mm, Task
+    from kvm_vfio.profiles.profile import Profile
+
+_PAGE = 4096
+_TOP = 1 << 64
+_MSI = range(0xFEE0_0000, 0xFEF0_0000)  # x86: a write here is an interrupt, so it is never memory
+_DIRTY_BITMAP_LIMIT = 256 << 20  # bytes of bitmap the driver takes
+
+
+class DmaMapping:
+    """struct vfio_dma: `size` bytes at `start` (iova) are the program's memory at `vaddr`."""
+
+    __slots__ = ("flags", "mm", "size", "start", "vaddr", "vaddr_valid")
+
+    def __init__(self, wanted: vfio_iommu_type1_dma_map, mm: Mm) -> None:
+        self.start = wanted.iova
+        self.size = wanted.size
+        self.vaddr = wanted.vaddr
+        self.flags = wanted.flags
+        self.mm = mm
+        self.vaddr_valid = True
+
+
+def type1_extension(profile: Profile, iommu: Type1 | None, extension: int) -> int:
+    """VFIO_CHECK_EXTENSION of type1; `iommu` is None while the container has not set it."""
+    answers = {
+        VFIO_TYPE1_IOMMU: True,
+        VFIO_TYPE1v2_IOMMU: True,
+        VFIO_TYPE1_NESTING_IOMMU: profile.nesting_extension,
+        VFIO_UNMAP_ALL: profile.unmap_all,
+        VFIO_UPDATE_VADDR: profile.update_vaddr and iommu is not None,
+        VFIO_DMA_CC_IOMMU: iommu is not None and iommu.enforces_coherency(),
+    }
+    return int(answers.get(extension, False))
+
+
+class Type1:
+    """struct vfio_iommu: the domains of one container and the mappings they all have."""
+
+    def __init__(self, kernel: Kernel, kind: int) -> None:
+        """vfio_iommu_type1_open. EINVAL: an extension that is no type."""
+        if kind not in (VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU, VFIO_TYPE1_NESTING_IOMMU):
+            raise KernelError(EINVAL, f"{kind} is an extension and no type of IOMMU")
+        self.kernel = kernel
+        self.nesting = kind == VFIO_TYPE1_NESTING_IOMMU
+        self.v2 = kind != VFIO_TYPE1_IOMMU
+        self.domains: list[Domain] = []
+        self.mappings: Intervals[DmaMapping] = Intervals()
+        self.lock = kernel.lock("iommu->lock")
+
+    # -- groups and domains ------------------------------------------------------------------------
+
+    def attach_group(self, iommu_group: IommuGroup) -> None:
+        """vfio_iommu_type1_attach_group. What nesting says; EPERM without interrupt remapping."""
+        with self.lock:
+            if self.nesting:
+                raise KernelError(
+                    self.kernel.profile.nesting_errno, "this IOMMU cannot nest translations"
+                )
+            if not iommu_group.iommu.interrupt_remapping:
+                raise KernelError(
+                    EPERM,
+                    f"{iommu_group.iommu.name} does not remap interrupts, so a device could forge"
+                    " them",
+                )
+            domain = Domain(iommu_group)
+            for other in self.domains:
+                if other.compatible(domain):
+                    other.iommu_groups.append(iommu_group)
+                    return
+            self.domains.append(domain)
+
+    def detach_group(self, iommu_group: IommuGroup) -> None:
+        """vfio_iommu_type1_detach_group: a domain ends with its last group."""
+        with self.lock:
+            for domain in self.domains:
+                if iommu_group in domain.iommu_groups:
+                    domain.iommu_groups.remove(iommu_group)
+            self.domains = [domain for domain in self.domains if domain.iommu_groups]
+
+    def enforces_coherency(self) -> bool:
+        """VFIO_DMA_CC_IOMMU: every domain enforces it."""
+        return all(domain.enforces_coherency for domain in self.domains)
+
+    def release(self) -> None:
+        """vfio_iommu_type1_release: every mapping goes."""
+        self.mappings.clear()
+
+    def iova_ranges(self) -> list[tuple[int, int]]:
+        """The iovas (first, last) that can be mapped: what every IOMMU reaches, without MSI's."""
+        widths = (g.iommu.address_width for d in self.domains for g in d.iommu_groups)
+        last = (1 << min(widths)) - 1
+        return [(0, _MSI.start - 1), (_MSI.stop, last)]
+
+    # -- requests ----------------------------------------------------------------------------------
+
+    def ioctl(self, task: Task, request: int, arg: int) -> int:
+        """The container's requests that are the IOMMU's. ENOTTY for one it does not know."""
+        handler = TYPE1_IOCTLS.handlers.get(request)
+        if handler is None:
+            raise KernelError(ENOTTY, f"type1 has no ioctl {request:#010x}")
+        return handler(self, task, arg)
+
+    def get_info(self, task: Task, arg: int) -> int:
+        """VFIO_IOMMU_GET_INFO. EFAULT; EINVAL for argsz; EFAULT for the capability chain.
+
+        With room for it the chain follows the structure; without, argsz says how much room.
+        """
+        fixed = VFIO_IOMMU_TYPE1_INFO.offsets["cap_offset"]  # what every caller must have
+        argsz = read_argsz(task, arg, fixed)
+        size, wanted = VFIO_IOMMU_TYPE1_INFO.size, min(argsz, fixed + 4)
+        flags, cap_offset = VFIO_IOMMU_INFO_PGSIZES, 0
+        if self.kernel.profile.type1_capabilities:
+            flags |= VFIO_IOMMU_INFO_CAPS
+            chain = self._capabilities(size)
+            if argsz < size + len(chain):
+                argsz = size + len(chain)
+            else:
+                task.copy_to_user(arg + size, chain)
+                cap_offset = size
+        info = VFIO_IOMMU_TYPE1_INFO.type(
+            argsz, flags, self.kernel.profile.type1_page_sizes, cap_offset, 0
+        )
+        task.copy_to_user(arg, VFIO_IOMMU_TYPE1_INFO.pack(info)[:wanted])
+        return 0
+
+    def _capabilities(self, base: int) -> bytes:
+        """The chain, its `next` offsets counted from a structure that ends at `base`."""
+        blank = vfio_info_cap_header(0, 0, 0)
+        ranges = self.iova_ranges()
+        page_sizes = self.kernel.profile.type1_page_sizes
+        available = self.kernel.profile.dma_entry_limit - len(self.mappings)
+        bodies = [
+            (
+                VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION,
+                VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION_LAYOUT.pack(
+                    vfio_iommu_type1_info_cap_migration(
+                        *blank, 0, 0, page_sizes & -page_sizes, _DIRTY_BITMAP_LIMIT
+                    )
+                ),
+            ),
+            (
+                VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL,
+                VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL_LAYOUT.pack(
+                    vfio_iommu_type1_info_dma_avail(*blank, available)
+                ),
+            ),
+            (
+                VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE,
+                VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE_LAYOUT.pack(
+                    vfio_iommu_type1_info_cap_iova_range(*blank, len(ranges), 0)
+                )
+                + b"".join(VFIO_IOVA_RANGE.pack(vfio_iova_range(*each)) for each in ranges),
+            ),
+        ]
+        return capability_chain(bodies, base)
+
+    def map_dma(self, task: Task, arg: int) -> int:
+        """VFIO_IOMMU_MAP_DMA.
+
+        EFAULT; EINVAL: argsz, unknown flags, neither read nor write, size 0, not page aligned;
+        EINVAL (EOVERFLOW in newer kernels): a range that wraps; EEXIST: something is mapped there;
+        ENOSPC: too many mappings; EINVAL: the IOMMU cannot reach the iova; ENOMEM: no memory, or
+        more than may be locked; EFAULT: the program has no such memory.
+        """
+        wanted = VFIO_IOMMU_TYPE1_DMA_MAP.unpack(
+            task.copy_from_user(arg, VFIO_IOMMU_TYPE1_DMA_MAP.size)
+        )
+        protection = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE
+        set_vaddr = VFIO_DMA_MAP_FLAG_VADDR if self.kernel.profile.update_vaddr else 0
+        if wanted.argsz < VFIO_IOMMU_TYPE1_DMA_MAP.size or wanted.flags & ~(protection | set_vaddr):
+            raise KernelError(EINVAL, f"argsz {wanted.argsz} or flags {wanted.flags:#x}")
+        if bool(wanted.flags & protection) == bool(wanted.flags & set_vaddr):
+            raise KernelError(EINVAL, "the flags must ask for read, write or both, or for VADDR")
+        with self.lock:
+            if not wanted.size or (wanted.size | wanted.iova | wanted.vaddr) % _PAGE:
+                raise KernelError(EINVAL, "size, iova and vaddr are whole pages, size not 0")
+            self._refuse_wrap(wanted.iova, wanted.size)
+            self._refuse_wrap(wanted.vaddr, wanted.size)
+            there = self.mappings.first(wanted.iova, wanted.size)
+            if wanted.flags & set_vaddr:
+                return _restore_vaddr(there, wanted, task)
+            if there is not None:
+                raise KernelError(EEXIST, f"iova {there.start:#x} is mapped")
+            self._map(wanted, task)
+        return 0
+
+    def _map(self, wanted: vfio_iommu_type1_dma_map, task: Task) -> None:
+        limit = self.kernel.profile.dma_entry_limit
+        if limit and len(self.mappings) >= limit:
+            raise KernelError(ENOSPC, f"a container has at most {limit} mappings")
+        last = wanted.iova + wanted.size - 1
+        if not any(low <= wanted.iova and last <= high for low, high in self.iova_ranges()):
+            raise KernelError(EINVAL, f"the IOMMU cannot reach iova {wanted.iova:#x} to {last:#x}")
+        self.kernel.allocate("vfio_dma")
+        if task.lock_limit is not None and self._locked(task.mm) + wanted.size > task.lock_limit:
+            raise KernelError(ENOMEM, f"more than {task.lock_limit} bytes may not be locked")
+        write = bool(wanted.flags & VFIO_DMA_MAP_FLAG_WRITE)
+        if not task.mm.pinnable(wanted.vaddr, wanted.size, write=write):
+            raise KernelError(EFAULT, f"there is no such memory at {wanted.vaddr:#x}")
+        self.mappings.add(DmaMapping(wanted, task.mm))
+
+    def _locked(self, mm: Mm) -> int:
+        return sum(mapping.size for mapping in self.mappings if mapping.mm is mm)
+
+    def _refuse_wrap(self, start: int, size: int) -> None:
+        if start + size > _TOP:
+            raise KernelError(
+                self.kernel.profile.dma_overflow_errno, f"{start:#x} + {size:#x} wraps"
+            )
+
+    def unmap_dma(self, task: Task, arg: int) -> int:
+        """VFIO_IOMMU_UNMAP_DMA. The number of bytes unmapped comes back in `size`.
+
+        EFAULT; EINVAL: argsz, unknown flags or a mixture; EINVAL: not page aligned, size 0 (with
+        FLAG_ALL: iova or size not 0), a range that wraps; EINVAL (version 2): a range that cuts a
+        mapping; EFAULT: the answer cannot be written.
+        """
+        wanted = VFIO_IOMMU_TYPE1_DMA_UNMAP.unpack(
+            task.copy_from_user(arg, VFIO_IOMMU_TYPE1_DMA_UNMAP.size)
+        )
+        profile = self.kernel.profile
+        known = VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP if profile.type1_capabilities else 0
+        known |= VFIO_DMA_UNMAP_FLAG_ALL if profile.unmap_all else 0
+        known |= VFIO_DMA_UNMAP_FLAG_VADDR if profile.update_vaddr else 0
+        if wanted.argsz < VFIO_IOMMU_TYPE1_DMA_UNMAP.size or wanted.flags & ~known:
+            raise KernelError(EINVAL, f"argsz {wanted.argsz} or flags {wanted.flags:#x}")
+        if wanted.flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP:
+            raise KernelError(EINVAL, "dirty page tracking has not been started")
+        with self.lock:
+            unmapped = self._unmap(wanted, task)
+        task.copy_to_user(arg, VFIO_IOMMU_TYPE1_DMA_UNMAP.pack(wanted._replace(size=unmapped)))
+        return 0
+
+    def _unmap(self, wanted: vfio_iommu_type1_dma_unmap, task: Task) -> int:
+        start, size = wanted.iova, wanted.size
+        everything = bool(wanted.flags & VFIO_DMA_UNMAP_FLAG_ALL)
+        if start % _PAGE:
+            raise KernelError(EINVAL, f"iova {start:#x} is not page aligned")
+        if everything:
+            if start or size:
+                raise KernelError(EINVAL, "with FLAG_ALL, iova and size are 0")
+            size = _TOP
+        else:
+            if not size or size % _PAGE:
+                raise KernelError(EINVAL, "size is whole pages, and not 0")
+            self._refuse_wrap(start, size)
+            if self.v2:
+                self._refuse_cut(start, size)
+        unmapped = 0
+        invalidate = bool(wanted.flags & VFIO_DMA_UNMAP_FLAG_VADDR)
+        for mapping in self._covered(start, size):
+            if invalidate:
+                mapping.vaddr_valid = False
+            elif mapping.mm is not task.mm:
+                break
+            else:
+                self.mappings.remove(mapping)
+            unmapped += mapping.size
+        return unmapped
+
+    def _covered(self, start: int, size: int) -> list[DmaMapping]:
+        covered, at, end = [], start, start + size
+        while at < end and (mapping := self.mappings.first(at, end - at)) is not None:
+            covered.append(mapping)
+            at = mapping.start + mapping.size
+        return covered
+
+    def _refuse_cut(self, start: int, size: int) -> None:
+        low = self.mappings.first(start, 1)
+        high = self.mappings.first(start + size - 1, 1)
+        if (low is not None and low.start != start) or (
+            high is not None and high.start + high.size != start + size
+        ):
+            raise KernelError(EINVAL, f"{start:#x} + {size:#x} would cut a mapping in two")
+
+
+def _restore_vaddr(there: DmaMapping | None, wanted: vfio_iommu_type1_dma_map, task: Task) -> int:
+    """MAP_DMA with FLAG_VADDR: give a mapping that lost its address a new one. ENOENT, EINVAL."""
+    if there is None:
+        raise KernelError(ENOENT, f"nothing is mapped at iova {wanted.iova:#x}")
+    if there.vaddr_valid or (there.start, there.size) != (wanted.iova, wanted.size):
+        raise KernelError(EINVAL, "only a whole mapping whose address was taken gets a new one")
+    there.vaddr, there.mm, there.vaddr_valid = wanted.vaddr, task.mm, True
+    return 0
+
+
+def _check_extension(iommu: Type1, task: Task, arg: int) -> int:
+    return type1_extension(iommu.kernel.profile, iommu, arg)
+
+
+TYPE1_IOCTLS = IoctlTable(
+    Row(VFIO_CHECK_EXTENSION, _check_extension, Argument.VALUE),
+    Row(VFIO_IOMMU_GET_INFO, Type1.get_info, Argument.ARGSZ),
+    Row(VFIO_IOMMU_MAP_DMA, Type1.map_dma, Argument.ARGSZ),
+    Row(
+        VFIO_IOMMU_UNMAP_DMA,
+        Type1.unmap_dma,
+        Argument.ARGSZ,
+        Support.PARTIAL,
+        "no dirty bitmap",
+    ),
+    not_modelled(VFIO_IOMMU_DIRTY_PAGES, Argument.ARGSZ, "dirty page tracking"),
+)

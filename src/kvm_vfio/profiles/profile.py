@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The observable behaviours in which kernels differ, each under a name.
+
+Rule of this file: a field is something a caller can see, never a version. The model reads fields;
+which kernel has which value, since which commit and on what evidence, is in `table`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Coherency(Enum):
+    """What the KVM-VFIO device asks to learn whether a member is coherent."""
+
+    NEVER = "nothing: any member means noncoherent DMA"
+    CONTAINER = "the extension VFIO_DMA_CC_IOMMU of the member's container"
+    GROUP_CONTAINER = "the same; a group without a container counts as coherent"
+    DEVICES = "whether the IOMMU of every device in the group can enforce coherency"
+
+
+class DomainScope(Enum):
+    """Which IOMMU units decide whether a domain enforces coherency."""
+
+    EVERY_UNIT = "every unit of the machine"
+    OWN_UNITS = "the units behind the domain"
+
+
+class DeviceEnd(Enum):
+    """What ends a KVM device."""
+
+    DESTROYED_ON_CLOSE = "the last close of its fd, through .destroy"
+    DESTROYED_WITH_VM = "the end of its VM; a closed device fd ends nothing"
+    RELEASED_ON_CLOSE = "the last close of its fd, through .release"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """One kernel. `measured` is the release that answered, empty where the values are derived."""
+
+    name: str
+    measured: str
+
+    # KVM
+    capabilities: frozenset[int]  # KVM_CHECK_EXTENSION: which of the caps in question answer 1
+    system_attr_errno: int  # HAS_DEVICE_ATTR (1,1) on /dev/kvm; 0 where it is known
+    device_checks_mm: bool  # ioctl on a device fd from another mm: EIO
+    device_end: DeviceEnd
+    legacy_assignment: bool  # KVM_ASSIGN_PCI_DEVICE exists
+    reports_assignment: bool  # kvm_arch_start_assignment, kvm_arch_end_assignment exist
+    tells_member_its_kvm: bool  # vfio_group_set_kvm, vfio_file_set_kvm exist
+
+    # the KVM-VFIO device
+    coherency: Coherency
+    member_is_group: bool  # holds the vfio_group through its container; else the open file
+    accepts_device_file: bool  # a VFIO device fd is a member like a group's
+    del_looks_up_again: bool  # DEL asks VFIO for the group anew, with ADD's errors
+    failed_del_updates_coherency: bool
+
+    # VFIO groups
+    set_container_checks_viability: bool  # EPERM there; else SET_CONTAINER is 0 and others fail
+    set_container_fget_first: (
+        bool  # EBADF before all else; else a negative fd is EINVAL, and EINVAL
+    )
+    # for a group that has one comes before EBADF
+    wrong_container_errno: int  # SET_CONTAINER of a file that is no container
+    device_lookup_first: bool  # GET_DEVICE_FD: ENODEV for the name before EINVAL for the container
+    device_open_holds_vm: bool  # the first open of a VFIO device keeps the group's VM alive
+    status_without_devices_errno: int  # GET_STATUS of a group whose last device left; 0: answers
+
+    # type1
+    domain_scope: DomainScope
+    nesting_extension: bool  # CHECK_EXTENSION(6)
+    nesting_errno: int  # SET_IOMMU(6)
+    unmap_all: bool  # VFIO_DMA_UNMAP_FLAG_ALL and CHECK_EXTENSION(9)
+    update_vaddr: bool  # the VADDR flags and CHECK_EXTENSION(10)
+    dma_overflow_errno: int  # MAP_DMA, UNMAP_DMA of a range that wraps
+    type1_capabilities: bool  # IOMMU_GET_INFO has a capability chain
+    type1_page_sizes: int  # IOMMU_GET_INFO, bitmap
+    dma_entry_limit: int  # mappings of one container; 0: no limit

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which kernel has which behaviour, since when, and how that is known.
+
+Rule of this file: each profile is its predecessor with what changed, and every change has its
+source beside it: [M] measured on the release named, [D] derived from the commit named, [P] the 2013
+patch itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from errno import EBADFD, EINVAL, ENODEV, ENXIO, EOVERFLOW
+from types import MappingProxyType
+
+from kvm_vfio.profiles.profile import Coherency, DeviceEnd, DomainScope, Profile
+from kvm_vfio.uapi.kvm import KVM_CAP_DEVICE_CTRL
+
+_ANY_PAGE = 0xFFFF_FFFF_FFFF_F000
+_VTD_PAGES = 0x4020_1000  # 4 KiB, 2 MiB, 1 GiB
+
+# [P] KVM-VFIO v2, October 2013, on the VFIO of Linux 3.12. It registers noncoherent DMA for any
+# member, and knows groups only through VFIO's external-user interface.
+PATCH = Profile(
+    name="2013",
+    measured="",
+    capabilities=frozenset(),
+    system_attr_errno=EINVAL,
+    device_checks_mm=False,
+    device_end=DeviceEnd.DESTROYED_ON_CLOSE,
+    legacy_assignment=True,
+    reports_assignment=False,
+    tells_member_its_kvm=False,
+    coherency=Coherency.NEVER,
+    member_is_group=True,
+    accepts_device_file=False,
+    del_looks_up_again=True,
+    failed_del_updates_coherency=False,
+    set_container_checks_viability=False,
+    set_container_fget_first=False,
+    wrong_container_errno=EINVAL,
+    device_lookup_first=False,
+    device_open_holds_vm=False,
+    status_without_devices_errno=0,
+    domain_scope=DomainScope.EVERY_UNIT,
+    nesting_extension=False,
+    nesting_errno=ENODEV,
+    unmap_all=False,
+    update_vaddr=False,
+    dma_overflow_errno=EINVAL,
+    type1_capabilities=False,
+    type1_page_sizes=_ANY_PAGE,
+    dma_entry_limit=0,
+)
+
+# [M] every value measured on this release; the commits that brought them, where known:
+LINUX_5_10 = replace(
+    PATCH,
+    name="5.10",
+    measured="5.10.262",
+    device_checks_mm=True,  # ddba91801aeb (5.1)
+    device_end=DeviceEnd.DESTROYED_WITH_VM,
+    legacy_assignment=False,  # removed in 4.12
+    reports_assignment=True,  # 5544eb9b81940 (4.3)
+    tells_member_its_kvm=True,  # 2fc1bec15883 (4.10)
+    coherency=Coherency.CONTAINER,  # 3.15
+    del_looks_up_again=False,  # 5d6dee80a1e9 (4.13)
+    nesting_extension=True,
+    type1_capabilities=True,
+    dma_entry_limit=65535,
+)
+
+# [M] Members are open files from 5.19 on: no container is needed, and none is held.
+LINUX_6_1 = replace(
+    LINUX_5_10,
+    name="6.1",
+    measured="6.1.192",
+    system_attr_errno=ENXIO,
+    device_end=DeviceEnd.RELEASED_ON_CLOSE,  # 51cdc8bc120e (6.2, 6.1.9)
+    coherency=Coherency.GROUP_CONTAINER,
+    member_is_group=False,
+    set_container_checks_viability=True,
+    set_container_fget_first=True,
+    device_lookup_first=True,
+    status_without_devices_errno=ENODEV,
+    domain_scope=DomainScope.OWN_UNITS,
+    nesting_errno=EINVAL,
+    unmap_all=True,
+    update_vaddr=True,
+    type1_page_sizes=_VTD_PAGES,
+)
+
+# [M] Coherency by device from 6.2 on; device files are members from 6.6 on.
+LINUX_6_12 = replace(
+    LINUX_6_1,
+    name="6.12",
+    measured="6.12.117",
+    capabilities=frozenset({KVM_CAP_DEVICE_CTRL}),
+    coherency=Coherency.DEVICES,
+    accepts_device_file=True,
+    wrong_container_errno=EBADFD,
+    device_open_holds_vm=True,
+)
+
+# [M] start_assignment and end_assignment are gone with bbc13ae593e0 (6.17).
+LINUX_6_18 = replace(
+    LINUX_6_12,
+    name="6.18",
+    measured="6.18.15",
+    reports_assignment=False,
+    nesting_extension=False,
+    nesting_errno=ENODEV,
+)
+
+# [M] A DEL that fails looks at nothing.
+LINUX_7_3 = replace(
+    LINUX_6_18,
+    name="7.3",
+    measured="7.3.4",
+    system_attr_errno=0,
+    failed_del_updates_coherency=False,
+    dma_overflow_errno=EOVERFLOW,
+)
+
+PROFILES = MappingProxyType(
+    {p.name: p for p in (PATCH, LINUX_5_10, LINUX_6_1, LINUX_6_12, LINUX_6_18, LINUX_7_3)}
+)
+DEFAULT = LINUX_6_12
