@@ -1,0 +1,423 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From a machine file, or a built-in machine's name, to a `Machine`.
+
+Rule of this file: it is the only one in `machine` that reads files or needs a third party, and it
+decides nothing about hardware (`check` does). Every fault of a file is told at once, one sentence
+each: file and line, place, reason, remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+import msgspec
+
+from kvm_vfio.errors import InputError
+from kvm_vfio.machine.check import ADDRESS, Fault, faults, msix_sizes
+from kvm_vfio.machine.lines import Lines, join
+from kvm_vfio.machine.model import Bar, BarKind, Iommu, IommuGroup, Machine, Msi, Msix, PciDevice
+
+LIMIT = 1 << 20  # bytes; a thousand devices take a third of it
+MOST_FAULTS = 20
+_BUILTIN = resources.files("kvm_vfio.machine") / "builtin"
+
+# -- the format -----------------------------------------------------------------------------------
+# Every key has a value to go on with, so that one fault does not hide the others. Which keys a file
+# must have is in _KEYS.
+
+_Kind = Literal["intel", "amd"]
+_Pin = Literal["A", "B", "C", "D"]
+_Architecture = Literal["x86_64", "aarch64"]
+_SizeText = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,15}[KMGT]?\Z")]
+_Int = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]  # TOML's own range
+
+
+class _Bar(msgspec.Struct):
+    index: _Int = 0
+    size: _Int | _SizeText = 0
+    kind: BarKind = BarKind.MEMORY32
+    prefetchable: bool = False
+
+
+class _Msi(msgspec.Struct):
+    vectors: _Int = 1
+    maskable: bool = False
+
+
+class _Msix(msgspec.Struct):
+    vectors: _Int = 0
+    table_bar: _Int = 0
+    table_offset: _Int = 0
+    pba_bar: _Int | None = None  # the table's
+    pba_offset: _Int | None = None  # behind the table
+
+
+class _Device(msgspec.Struct):
+    address: str = ""
+    vendor: _Int = 0
+    device: _Int = 0
+    class_: _Int = msgspec.field(default=0, name="class")
+    subsystem_vendor: _Int = 0
+    subsystem_device: _Int = 0
+    revision: _Int = 0
+    driver: str = "vfio-pci"
+    interrupt_pin: _Pin | None = None
+    bars: list[_Bar] = []
+    power_management: bool = False
+    pci_express: bool = False
+    msi: _Msi | None = None
+    msix: _Msix | None = None
+    multifunction: bool = False
+    reset: bool = False
+
+
+class _Group(msgspec.Struct):
+    number: _Int = -1  # that of no other group
+    device: list[_Device] = []
+
+
+class _Iommu(msgspec.Struct):
+    name: str | None = None
+    kind: _Kind = "intel"
+    snoop_control: bool | None = None
+    interrupt_remapping: bool = True
+    address_width: _Int = 39
+    group: list[_Group] = []
+
+
+class _Machine(msgspec.Struct):
+    name: str | None = None
+    description: str = ""
+    architecture: _Architecture = "x86_64"
+    iommu: list[_Iommu] = []
+
+
+# -- what msgspec cannot say ----------------------------------------------------------------------
+
+
+class _Keys(NamedTuple):
+    """The keys of one kind of table: what it must have, and which of them hold tables."""
+
+    struct: type[msgspec.Struct]
+    required: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+
+    def known(self) -> tuple[str, ...]:
+        return tuple(field.encode_name for field in msgspec.structs.fields(self.struct))
+
+
+_KEYS: Mapping[str, _Keys] = {
+    "": _Keys(_Machine, required=("iommu",), tables=("iommu",)),
+    "iommu": _Keys(_Iommu, tables=("group",)),
+    "group": _Keys(_Group, required=("number",), tables=("device",)),
+    "device": _Keys(
+        _Device,
+        required=("address", "vendor", "device", "class"),
+        tables=("bars", "msi", "msix"),
+    ),
+    "bars": _Keys(_Bar, required=("index", "size")),
+    "msi": _Keys(_Msi),
+    "msix": _Keys(_Msix, required=("vectors", "table_bar")),
+}
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "architecture": get_args(_Architecture),
+    "iommu.kind": get_args(_Kind),
+    "interrupt_pin": get_args(_Pin),
+    "bars.kind": tuple(kind.value for kind in BarKind),
+}
+_WORDS: Mapping[str, str] = {
+    "int": "a whole number",
+    "float": "a fraction",
+    "str": "text",
+    "bool": "true or false",
+    "array": "an array",
+    "object": "a table",
+    "date": "a date",
+    "time": "a time",
+    "datetime": "a date",
+}
+_REMEDIES: Mapping[str, str] = {
+    "int": "write the number, without quotes",
+    "int | str": 'write a number of bytes, or a text such as "4K" or "1M"',
+    "str": "put it in quotes",
+    "bool": "write true or false, without quotes",
+    "object": "write { KEY = VALUE }",
+}
+_ARRAY_REMEDIES: Mapping[str, str] = {
+    "iommu": "write [[iommu]], in two brackets",
+    "group": "write [[iommu.group]], in two brackets",
+    "device": "write [[iommu.group.device]], in two brackets",
+    "bars": "write [{ index = 0, size = 4096 }]",
+}
+
+
+def _wrong_keys(table: Mapping[str, Any], kind: str, where: str) -> Iterator[Fault]:
+    """The keys that `table` should not have, and those it should, here and in the tables below."""
+    keys = _KEYS[kind]
+    known = keys.known()
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            remedy = f"did you mean {near[0]}?" if near else "the keys are " + ", ".join(known)
+            place = join(where, key) if _BARE_KEY.fullmatch(key) else where
+            yield Fault(place, f"there is no key {_shown(key)} here; {remedy}")
+    for key in keys.required:
+        if key not in table:
+            yield Fault(join(where, key), f"the key {key} is missing; {_MISSING[key]}")
+    for key in keys.tables:
+        below = table.get(key)
+        for index, value in enumerate(below if isinstance(below, list) else [below]):
+            if isinstance(value, dict):
+                place = f"{key}[{index}]" if isinstance(below, list) else key
+                yield from _wrong_keys(value, key, join(where, place))
+
+
+_MISSING: Mapping[str, str] = {
+    "iommu": "add an [[iommu]]",
+    "number": "write the group's number, such as number = 1",
+    "address": 'write it as lspci -D prints it, such as address = "0000:00:10.0"',
+    "vendor": "write the vendor id, such as vendor = 0x1234",
+    "device": "write the device id, such as device = 0x11e8",
+    "class": "write the class code, such as class = 0x020000",
+    "index": "write the BAR's index, 0 to 5",
+    "size": 'write its size in bytes, such as size = "4K"',
+    "vectors": "write how many there are, such as vectors = 4",
+    "table_bar": "write the index of the BAR that holds the table",
+}
+
+
+def _typed(data: dict[str, Any]) -> tuple[_Machine, list[Fault]]:
+    """`data` as tables of the right types. A value of the wrong type is told and taken away."""
+    found: list[Fault] = []
+    while len(found) < MOST_FAULTS:
+        try:
+            return msgspec.convert(data, _Machine), found
+        except msgspec.ValidationError as error:
+            message, _, path = str(error).rpartition(" - at `$.")
+            place = path.removesuffix("`")
+            found.append(Fault(place, _explained(message, place)))
+            _take_away(data, place)
+    return _Machine(), found
+
+
+def _explained(message: str, place: str) -> str:
+    names = re.findall(r"[a-z_]+", place)
+    if message.startswith("Invalid enum value"):
+        choices = _CHOICES.get(names[-1]) or _CHOICES[".".join(names[-2:])]
+        value = message.removeprefix("Invalid enum value ")
+        return f"{_shown(value[1:-1])} is not known here; write {_listed(choices)}"
+    if "matching regex" in message:
+        return f"this is no size; {_REMEDIES['int | str']}"
+    if re.search(r"[<>]=", message):
+        return "this number has more than 64 bits; write a smaller one"
+    expected, got = re.findall(r"`(.+?)`", message)
+    expected = expected.removesuffix(" | null")
+    words = " or ".join(_WORDS[word] for word in expected.split(" | "))
+    remedy = _ARRAY_REMEDIES[names[-1]] if expected == "array" else _REMEDIES[expected]
+    return f"it must be {words}, not {_WORDS[got]}; {remedy}"
+
+
+def _take_away(data: Any, place: str) -> None:  # noqa: ANN401  # tables and arrays, nested
+    *above, last = (int(i) if i else key for key, i in re.findall(r"([a-z_]+)|\[(\d+)\]", place))
+    for step in above:
+        data = data[step]
+    if isinstance(last, int):
+        data[last] = {}  # the places of the others stay what they are
+    else:
+        del data[last]
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return ", ".join(words[:-1]) + " or " + words[-1]
+
+
+def _shown(text: str) -> str:
+    """`text` fit for a message: in quotes, short, and without control characters."""
+    text = text if len(text) <= 40 else text[:37] + "..."  # noqa: PLR2004  # half a line
+    return f'"{ascii(text)[1:-1]}"'
+
+
+# -- from tables to values ------------------------------------------------------------------------
+
+_PINS = (None, "A", "B", "C", "D")
+_UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
+
+
+def _machine(table: _Machine, name: str) -> Machine:
+    return Machine(
+        name=name if table.name is None else table.name,
+        description=table.description,
+        architecture=table.architecture,
+        iommus=tuple(_iommu(iommu, index) for index, iommu in enumerate(table.iommu)),
+    )
+
+
+def _iommu(table: _Iommu, index: int) -> Iommu:
+    amd = table.kind == "amd"
+    unit = "ivhd" if amd else "dmar"
+    return Iommu(
+        name=f"{unit}{index}" if table.name is None else table.name,
+        kind=table.kind,
+        snoop_control=amd if table.snoop_control is None else table.snoop_control,
+        interrupt_remapping=table.interrupt_remapping,
+        address_width=table.address_width,
+        groups=tuple(
+            IommuGroup(group.number, tuple(map(_device, group.device))) for group in table.group
+        ),
+    )
+
+
+def _device(table: _Device) -> PciDevice:
+    return PciDevice(
+        address=_canonical(table.address),
+        vendor=table.vendor,
+        device=table.device,
+        class_code=table.class_,
+        subsystem_vendor=table.subsystem_vendor,
+        subsystem_device=table.subsystem_device,
+        revision=table.revision,
+        bars=tuple(Bar(b.index, _bytes(b.size), b.kind, b.prefetchable) for b in table.bars),
+        interrupt_pin=_PINS.index(table.interrupt_pin),
+        power_management=table.power_management,
+        pci_express=table.pci_express,
+        msi=Msi(table.msi.vectors, table.msi.maskable) if table.msi else None,
+        msix=_msix(table.msix) if table.msix else None,
+        multifunction=table.multifunction,
+        reset=table.reset,
+        driver=None if table.driver == "none" else table.driver,
+    )
+
+
+def _msix(table: _Msix) -> Msix:
+    pba_bar = table.table_bar if table.pba_bar is None else table.pba_bar
+    behind = table.table_offset + msix_sizes(table.vectors)[0] if pba_bar == table.table_bar else 0
+    pba_offset = behind if table.pba_offset is None else table.pba_offset
+    return Msix(table.vectors, table.table_bar, table.table_offset, pba_bar, pba_offset)
+
+
+def _bytes(size: int | str) -> int:
+    if isinstance(size, int):
+        return size
+    return int(size.rstrip("KMGT")) << _UNITS.get(size[-1], 0)
+
+
+def _canonical(address: str) -> str:
+    """A PCI address as Linux spells it: "00:1F.2" is 0000:00:1f.2."""
+    address = address.lower()
+    return f"0000:{address}" if address.count(":") == 1 else address
+
+
+# -- from text to a machine -----------------------------------------------------------------------
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_DEVICE = re.compile(r"iommu\[\d+\]\.group\[\d+\]\.device\[\d+\]")
+_OF_BARS = re.compile(r"\.(bars|msix?)\b.*")
+
+
+def describe(data: dict[str, Any], name: str) -> tuple[Machine, list[Fault]]:
+    """The machine in `data`, which is used up, and all that is wrong with it.
+
+    What has a wrong key or type is not judged as hardware: the value there is not the file's.
+    """
+    wrong_keys = list(islice(_wrong_keys(data, "", ""), MOST_FAULTS))
+    table, wrong_types = _typed(data)
+    machine = _machine(table, name)
+    found = wrong_keys + wrong_types
+    if len(wrong_types) < MOST_FAULTS:
+        told = {_OF_BARS.sub(".bars", fault.place) for fault in found}
+        found += [fault for fault in faults(machine) if told.isdisjoint(_around(fault.place))]
+    return machine, found
+
+
+def _around(place: str) -> Iterator[str]:
+    """`place` and what it is in. A device's BARs and interrupts are one: they name each other."""
+    place = _OF_BARS.sub(".bars", place)
+    while place:
+        yield place
+        place = place[: max(place.rfind("."), place.rfind("["), 0)]
+
+
+def parse_machine(text: str, file: str) -> Machine:
+    """The machine in a TOML text. InputError: everything that is wrong, a line each."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(_not_toml(file, str(error))) from None
+    except RecursionError:
+        raise InputError(f"{file}: it is nested too deeply; a machine is four deep") from None
+    except ValueError:  # Python's own limit on digits
+        raise InputError(f"{file}: it has a number of thousands of digits; write 64 bits") from None
+    machine, found = describe(data, Path(file).stem)
+    if found:
+        lines = Lines(text)
+        found.sort(key=lambda fault: lines.of(fault.place) or 0)
+        told = [_sentence(file, lines, machine, fault) for fault in found[:MOST_FAULTS]]
+        if len(found) > MOST_FAULTS:
+            told.append(f"{file}: there is more; mend these first")
+        raise InputError("\n".join(told))
+    return machine
+
+
+def _not_toml(file: str, message: str) -> str:
+    match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
+    if match is None:
+        return f"{file}: this is not TOML: {message[0].lower()}{message[1:]}"
+    return f"{file}:{match[2]}:{match[3]}: this is not TOML: {match[1][0].lower()}{match[1][1:]}"
+
+
+def _sentence(file: str, lines: Lines, machine: Machine, fault: Fault) -> str:
+    line = lines.of(fault.place)
+    where = f"{file}:{line}: " if line else f"{file}: "
+    addresses = {
+        f"iommu[{i}].group[{g}].device[{d}]": device.address
+        for i, iommu in enumerate(machine.iommus)
+        for g, group in enumerate(iommu.groups)
+        for d, device in enumerate(group.devices)
+    }
+    device = _DEVICE.match(fault.place)
+    address = addresses.get(device[0], "") if device else ""
+    subject = f" ({address})" if ADDRESS.fullmatch(address) else ""
+    at = f"{fault.place}{subject}: " if fault.place else ""
+    return where + at + fault.reason
+
+
+def builtin_machines() -> list[str]:
+    """The names of the machines that come with this package."""
+    names = (entry.name for entry in _BUILTIN.iterdir())
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
+
+
+def load_machine(name_or_path: str | Path) -> Machine:
+    """A built-in machine by its name, or the machine in a TOML file. InputError."""
+    if name_or_path in builtin_machines():
+        file = f"{name_or_path}.toml"
+        return parse_machine((_BUILTIN / file).read_text(encoding="utf-8"), file)
+    return parse_machine(_read(Path(name_or_path)), str(name_or_path))
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(LIMIT + 1)
+    except FileNotFoundError:
+        names = _listed(tuple(builtin_machines()))
+        raise InputError(
+            f"{path}: there is no such file; the built-in machines are {names}"
+        ) from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"{path}: {reason[0].lower()}{reason[1:]}; name a file to read") from None
+    if len(data) > LIMIT:
+        raise InputError(f"{path}: it has more than {LIMIT >> 20} MiB; name a machine file")
+    try:
+        return data.decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}:{line}: this is not UTF-8; save the file as UTF-8") from None
