@@ -17,13 +17,35 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import unrelated
+from benchmarks import intercept, qemu, unrelated
+from benchmarks.machines import assignable
 from benchmarks.measure import Finding, Row
 from kvm_vfio.errors import KvmVfioError, Unsupported
 
+
+def kvm_opens() -> bool:
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def intercepted(rounds: int) -> Iterator[Finding]:
+    group, _ = assignable()
+    return intercept.findings(rounds, f"/dev/vfio/{group}", kvm=kvm_opens())
+
+
+def qemu_starts(rounds: int) -> Iterator[Finding]:
+    _, device = assignable()
+    return qemu.findings(rounds, device, kvm=kvm_opens())
+
+
 # Each part, and how many rounds settle its medians.
 PARTS: dict[str, tuple[int, Callable[[int], Iterator[Finding]]]] = {
+    "a": (100, intercepted),
     "d": (25, unrelated.findings),
+    "e": (15, qemu_starts),
 }
 
 
