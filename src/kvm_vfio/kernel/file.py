@@ -164,7 +164,12 @@ class FdTable:
         self._files: dict[int, File] = {}
 
     def get(self, fd: int) -> File | None:
-        """The file behind `fd`, or None."""
+        """The file behind `fd`; None for a number that is free, or opened with O_PATH."""
+        file = self._files.get(fd)
+        return None if type(file) is PathOnlyFile else file
+
+    def peek(self, fd: int) -> File | None:
+        """The file behind `fd`, opened with O_PATH or not."""
         return self._files.get(fd)
 
     def install(self, file: File) -> int:

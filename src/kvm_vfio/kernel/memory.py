@@ -31,6 +31,9 @@ class Region:
         self.writable = writable
 
 
+_NOWHERE = Region(0, bytearray(), readable=False, writable=False)
+
+
 class AddressSpace:
     """Memory that model tasks see as their own (an `Mm`)."""
 
@@ -39,6 +42,7 @@ class AddressSpace:
         self._regions: list[Region] = []
         self._next = _FIRST
         self._arena: Region | None = None
+        self._recent = _NOWHERE  # where the last read was: most programs read there again
         self._used = 0
 
     def map(
@@ -65,6 +69,7 @@ class AddressSpace:
         """munmap the whole of `region`."""
         at = self._regions.index(region)
         del self._regions[at], self._starts[at]
+        self._recent = _NOWHERE
 
     def allocate(self, size: int) -> tuple[Region, int]:
         """`size` bytes of ordinary program memory, 16-aligned: the region and the address."""
@@ -87,13 +92,21 @@ class AddressSpace:
 
     def read(self, address: int, size: int) -> bytes:
         """`Mm.read`."""
+        region = self._recent
+        if not region.start <= address <= region.end - size or not region.readable:
+            return self._read(address, size)
+        at = address - region.start
+        return bytes(region.data[at : at + size])
+
+    def _read(self, address: int, size: int) -> bytes:
         region = self.find(address)
         if region is None or not region.readable:
             raise KernelError(EFAULT, f"address {address:#x} is not readable")
         at = address - region.start
         data = region.data[at : at + size]
         if len(data) < size:
-            return bytes(data) + self.read(region.end, size - len(data))
+            return bytes(data) + self._read(region.end, size - len(data))
+        self._recent = region
         return bytes(data)
 
     def write(self, address: int, data: bytes) -> None:

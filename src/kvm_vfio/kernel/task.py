@@ -12,7 +12,6 @@ from errno import EBADF
 from typing import TYPE_CHECKING, Protocol
 
 from kvm_vfio.kernel.error import KernelError
-from kvm_vfio.kernel.file import PathOnlyFile
 
 if TYPE_CHECKING:
     from kvm_vfio.kernel.file import File
@@ -38,8 +37,11 @@ class Mm(Protocol):
 class Files(Protocol):
     """A table of fds."""
 
-    def get(self, fd: int) -> File | None: ...
-    def install(self, file: File) -> int: ...
+    def get(self, fd: int) -> File | None:
+        """The file behind `fd`; None for a number that is free, or opened with O_PATH."""
+
+    def install(self, file: File) -> int:
+        """Give `file` the lowest free number; the caller's reference goes with it."""
 
 
 class Task:
@@ -73,6 +75,6 @@ class Task:
     def fget(self, fd: int) -> File:
         """The file behind `fd`, borrowed for this call. EBADF, also for an O_PATH fd."""
         file = self.files.get(fd)
-        if file is None or isinstance(file, PathOnlyFile):
+        if file is None:
             raise KernelError(EBADF, f"fd {fd} is not open")
         return file

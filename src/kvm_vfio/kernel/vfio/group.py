@@ -44,7 +44,7 @@ class VfioGroupPicture:
     """One vfio_group: is it open, has it a container, who uses that, which devices are open."""
 
     number: int
-    open: bool
+    is_open: bool
     container_users: int
     dma_mappings: int
     open_devices: tuple[str, ...]
@@ -160,7 +160,7 @@ class VfioGroup:
         iommu = self.container.iommu if self.container else None
         return VfioGroupPicture(
             number=self.number,
-            open=self.opened_file is not None,
+            is_open=self.opened_file is not None,
             container_users=self.container_users,
             dma_mappings=len(iommu.mappings) if iommu else 0,
             open_devices=tuple(

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Scenarios on the model: the referee that hears the model's own effects.
+
+Rule of this file: it reaches into the kernel only where a referee on a real Linux would: probes,
+sysfs, a tracing hook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kvm_vfio.client.in_process import ModelSyscalls
+from kvm_vfio.kernel.file import OtherFile
+from kvm_vfio.kernel.kernel import Kernel
+from kvm_vfio.kernel.kvm.vfio import KvmVfio
+from kvm_vfio.kernel.kvm.vm import Vm
+from kvm_vfio.kernel.memory import PAGE
+from kvm_vfio.kernel.observer import Observer
+from kvm_vfio.kernel.vfio.external import Member
+from kvm_vfio.kernel.vfio.group import GroupFile
+from kvm_vfio.machine.model import Machine
+from kvm_vfio.profiles.profile import Profile
+from kvm_vfio.scenario.language import Operation, parse
+from kvm_vfio.scenario.runner import Event, Runner
+
+
+class _Probes(Observer):
+    """Every effect as the event a probe on the function of that name would give."""
+
+    def __init__(self) -> None:
+        self.seen: list[Event] = []
+
+    def vm_created(self, vm: Vm) -> None:
+        self.seen.append(Event("vmnew", vm.number))
+
+    def vm_destroyed(self, vm: Vm) -> None:
+        self.seen.append(Event("vmdel", vm.number))
+
+    def noncoherent_dma_registered(self, vm: Vm) -> None:
+        self.seen.append(Event("reg", vm.number))
+
+    def noncoherent_dma_unregistered(self, vm: Vm) -> None:
+        self.seen.append(Event("unreg", vm.number))
+
+    def assignment_started(self, vm: Vm) -> None:
+        self.seen.append(Event("asg", vm.number))
+
+    def assignment_ended(self, vm: Vm) -> None:
+        self.seen.append(Event("unasg", vm.number))
+
+    def kvm_set(self, member: Member, vm: Vm | None) -> None:
+        self.seen.append(Event("setkvm", vm.number if vm else None))
+
+    def coherency_asked(self, member: Member, *, coherent: bool) -> None:
+        self.seen.append(Event("coh", answer=str(int(coherent))))
+
+    def kvm_vfio_released(self, device: KvmVfio) -> None:
+        self.seen.append(Event("devrel"))
+
+    def kvm_vfio_destroyed(self, device: KvmVfio) -> None:
+        self.seen.append(Event("devdtor"))
+
+
+class ModelReferee:
+    """The `Referee` of one model kernel; `syscalls` is the process that scenarios run in."""
+
+    def __init__(self, machine: Machine, profile: Profile) -> None:
+        self._probes = _Probes()
+        self._kernel = Kernel(machine, profile, observer=self._probes)
+        self.syscalls = ModelSyscalls(self._kernel)
+
+    def events(self) -> Sequence[Event]:
+        """What happened since the last question."""
+        seen, self._probes.seen = self._probes.seen, []
+        return seen
+
+    def memory(self, kind: str, data: bytes) -> int:
+        """`data` where the program could have put it; for straddle only its first half is there."""
+        space = self.syscalls.mm
+        if kind == "rw":
+            _, address = space.allocate(len(data))
+            space.write(address, data)
+            return address
+        if kind == "unmapped":
+            return space.map(PAGE, readable=False, writable=False).start
+        region = space.map(PAGE)
+        at = {
+            "ro": 0,
+            "odd": 1,
+            "pageend": PAGE - len(data),
+            "straddle": PAGE - len(data) // 2,
+        }[kind]
+        region.data[at : at + len(data)] = data
+        del region.data[PAGE:]
+        region.writable = kind != "ro"
+        return region.start + at
+
+    def pipe(self) -> tuple[int, int]:
+        return self._other("a pipe"), self._other("a pipe")
+
+    def memfd(self) -> int:
+        return self._other("a memfd")
+
+    def socket(self) -> int:
+        return self._other("a socket")
+
+    def _other(self, name: str) -> int:
+        return self.syscalls.task.files.install(OtherFile(name))
+
+    def link(self, fd: int) -> str:
+        return self.syscalls.task.fget(fd).link
+
+    def group_number(self, address: str) -> int:
+        return self._kernel.function(address).iommu_group.number
+
+    def bind(self, address: str, driver: str | None) -> str:
+        function = self._kernel.function(address)
+        function.remove()
+        if driver is not None:
+            function.probe(driver)
+        return function.driver or ""
+
+    def force_coherency(self, fd: int, answer: bool | None) -> None:
+        external = self._kernel.external
+        file = self.syscalls.task.fget(fd)
+        member = external.find(file) if isinstance(file, GroupFile) else None
+        if member is None:
+            raise ValueError("force_coh takes the handle of an open group")
+        external.forced.pop(member, None)
+        if answer is not None:
+            external.forced[member] = answer
+
+    def child_close_exit(self) -> None:
+        self.syscalls.fork().exit()
+
+
+def run_on_model(
+    script: str | Sequence[Operation], machine: Machine, profile: Profile, name: str = "<script>"
+) -> Iterator[str]:
+    """The result lines of a script on a fresh model kernel."""
+    operations = parse(script, name) if isinstance(script, str) else script
+    referee = ModelReferee(machine, profile)
+    yield from Runner(referee.syscalls, referee).run(operations)
+
+
+def run_file(path: Path, machine: Machine, profile: Profile) -> Iterator[str]:
+    """`run_on_model` of a file."""
+    yield from run_on_model(path.read_text(), machine, profile, path.name)
