@@ -78,6 +78,8 @@ class Kernel:
         self.vms_created = 0
         self.vfio_loaded = True
         self.vfio_files = 0  # open VFIO files: each pins the module
+        users = ContainerUsers if profile.member_is_group else OpenFiles
+        self.external: External = users(self)
         self._every_unit_snoops = all(iommu.enforces_coherency for iommu in machine.iommus)
         self.iommu_groups = {
             group.number: IommuGroup(self, iommu, group) for iommu, group in machine.groups()
@@ -86,8 +88,6 @@ class Kernel:
         for iommu_group in self.iommu_groups.values():
             for function in iommu_group.functions:
                 function.probe(function.static.driver)
-        users = ContainerUsers if profile.member_is_group else OpenFiles
-        self.external: External = users(self)
 
     def lock(self, name: str) -> Lock:
         """A new lock of this kernel."""
@@ -118,6 +118,7 @@ class Kernel:
         if self.vfio_files:
             raise KernelError(EWOULDBLOCK, f"{self.vfio_files} VFIO files are open")
         self.vfio_loaded = False
+        self.external.epoch += 1
 
     def every_unit_snoops(self) -> bool:
         """Whether no IOMMU of this machine is without snoop control (IOMMU_CAP_CACHE_COHERENCY)."""

@@ -121,15 +121,13 @@ class ModelReferee:
             function.probe(driver)
         return function.driver or ""
 
-    def force_coherency(self, fd: int, answer: bool | None) -> None:
+    def force_coherency(self, fd: int, *, answer: bool | None) -> None:
         external = self._kernel.external
         file = self.syscalls.task.fget(fd)
         member = external.find(file) if isinstance(file, GroupFile) else None
         if member is None:
             raise ValueError("force_coh takes the handle of an open group")
-        external.forced.pop(member, None)
-        if answer is not None:
-            external.forced[member] = answer
+        external.force(member, answer=answer)
 
     def child_close_exit(self) -> None:
         self.syscalls.fork().exit()

@@ -69,7 +69,7 @@ class Referee(Protocol):
     def bind(self, address: str, driver: str | None) -> str:
         """Bind or unbind; the driver that holds the device then, "" for none."""
 
-    def force_coherency(self, fd: int, answer: bool | None) -> None: ...
+    def force_coherency(self, fd: int, *, answer: bool | None) -> None: ...
     def child_close_exit(self) -> None: ...
 
 
@@ -141,13 +141,13 @@ class Runner:
             return "setkvm(NULL)"
         return event.name if event.vm is None else f"{event.name}({self._name(event.vm)})"
 
-    # -- handles and addresses -----------------------------------------------------------------------
+    # -- handles and addresses ---------------------------------------------------------------------
 
     def _fd(self, handle: str) -> int:
         return self._fds.get(handle, -1)
 
     def _open(self, handle: str, make: Callable[[], int]) -> str:
-        """Give `handle` the fd that `make` opens; what it had is closed, or forgotten on failure."""
+        """Give `handle` the fd that `make` opens, then close what it had; none on failure."""
         old = self._fds.pop(handle, None)
         try:
             self._fds[handle] = make()
@@ -355,7 +355,7 @@ class Runner:
         buffer.write(layout.pack(layout.type(*fields)))
         return self._sys.ioctl(self._fd(container), vfio.VFIO_IOMMU_MAP_DMA, buffer)
 
-    # -- the referee's hand --------------------------------------------------------------------------
+    # -- the referee's hand ------------------------------------------------------------------------
 
     def _do_bind(self, address: str, driver: str) -> str:
         holder = self._referee.bind(_full(address), None if driver == "-" else driver)
@@ -366,7 +366,8 @@ class Runner:
         return 0
 
     def _do_force_coh(self, group: str, answer: str) -> int:
-        self._referee.force_coherency(self._fd(group), None if answer == "real" else answer == "1")
+        forced = None if answer == "real" else answer == "1"
+        self._referee.force_coherency(self._fd(group), answer=forced)
         return 0
 
 

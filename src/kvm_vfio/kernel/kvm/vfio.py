@@ -16,6 +16,7 @@ at the next ADD or DEL.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from errno import EBUSY, EEXIST, ENOENT, ENXIO
 from typing import TYPE_CHECKING
@@ -40,9 +41,12 @@ class KvmVfioPicture:
 
 
 class KvmVfio(KvmDevice):
-    """struct kvm_vfio. `members` keeps the order of their coming; `noncoherent` is the bit."""
+    """struct kvm_vfio. `members` keeps the order of their coming; `noncoherent` is the bit.
 
-    __slots__ = ("external", "lock", "members", "noncoherent")
+    `coherent_epoch` is the state of VFIO in which every member was coherent, None for none.
+    """
+
+    __slots__ = ("coherent_epoch", "external", "lock", "members", "noncoherent")
     name = "kvm-vfio"
 
     def __init__(self, vm: Vm) -> None:
@@ -54,6 +58,7 @@ class KvmVfio(KvmDevice):
         self.external = vm.kernel.external
         self.members: dict[Member, None] = {}
         self.noncoherent = False
+        self.coherent_epoch: int | None = self.external.epoch
 
     def has_attr(self, attr_group: int, attr: int) -> int:
         """kvm_vfio_has_attr. ENXIO for all but ADD and DEL."""
@@ -89,7 +94,7 @@ class KvmVfio(KvmDevice):
             self.vm.kernel.observer.reference_taken(self, member)
             self.vm.start_assignment()
             self.external.set_kvm(member, self.vm)
-            self.update_coherency()
+            self.update_coherency([member])
         return 0
 
     def _refuse_again(self, member: Member) -> None:
@@ -111,9 +116,16 @@ class KvmVfio(KvmDevice):
             self.update_coherency()
         return 0
 
-    def update_coherency(self) -> None:
-        """kvm_vfio_update_coherency: ask member by member until the first no; tell KVM a change."""
-        noncoherent = not all(map(self.external.enforced_coherent, self.members))
+    def update_coherency(self, changed: Iterable[Member] = ()) -> None:
+        """kvm_vfio_update_coherency: ask member by member until the first no; tell KVM a change.
+
+        `changed` are the members that came since the last time. Where all the others are known to
+        be coherent still and nobody listens to the questions, only these are asked.
+        """
+        external = self.external
+        known = self.coherent_epoch == external.epoch and not external.watched
+        noncoherent = not all(map(external.enforced_coherent, changed if known else self.members))
+        self.coherent_epoch = None if noncoherent else external.epoch
         if noncoherent == self.noncoherent:
             return
         self.noncoherent = noncoherent

@@ -52,12 +52,14 @@ class Container:
                 )
             if self.iommu is not None:
                 self.iommu.attach_group(iommu_group)
+            self.kernel.external.epoch += 1
             iommu_group.owner = vfio_group
             self.vfio_groups.append(vfio_group)
 
     def detach_group(self, vfio_group: VfioGroup) -> None:
         """vfio_group_detach_container: the last group takes the IOMMU and every mapping along."""
         with self.lock:
+            self.kernel.external.epoch += 1
             if self.iommu is not None:
                 self.iommu.detach_group(vfio_group.iommu_group)
             vfio_group.iommu_group.owner = None
@@ -78,6 +80,7 @@ class Container:
             iommu = Type1(self.kernel, kind)
             for vfio_group in self.vfio_groups:
                 iommu.attach_group(vfio_group.iommu_group)
+            self.kernel.external.epoch += 1
             self.iommu = iommu
 
 

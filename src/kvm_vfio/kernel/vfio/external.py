@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.iommu.domain import device_can_enforce_coherency
+from kvm_vfio.kernel.observer import Observer
 from kvm_vfio.kernel.vfio.device import VfioDeviceFile
 from kvm_vfio.kernel.vfio.group import GroupFile, VfioGroup
 from kvm_vfio.profiles.profile import Coherency
@@ -35,8 +36,14 @@ Member = VfioGroup | GroupFile | VfioDeviceFile
 class External(Protocol):
     """The five questions."""
 
-    forced: dict[Member, bool]
-    """Answers put in the place of the real ones, as a tracing hook on a real kernel can."""
+    epoch: int
+    """Counts what may have changed an answer: equal epochs, equal answers."""
+
+    watched: bool
+    """Whether the kernel's observer listens to the questions: then each must be asked."""
+
+    def force(self, member: Member, *, answer: bool | None) -> None:
+        """Put `answer` in the place of the real one, as a tracing hook can; None: take it away."""
 
     def get(self, file: File) -> Member:
         """Take a reference on what `file` stands for. EINVAL: nothing KVM could hold."""
@@ -60,12 +67,25 @@ class External(Protocol):
         """The reason behind a no, as a clause; the present state's, whatever was asked before."""
 
 
-class ContainerUsers:
-    """Until 5.18: a member is a vfio_group, held through its container."""
+class _Questions:
+    """What both interfaces share: forced answers, and when an answer may have changed."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.forced: dict[Member, bool] = {}
+        self.epoch = 0
+        self.watched = type(kernel.observer).coherency_asked is not Observer.coherency_asked
+
+    def force(self, member: Member, *, answer: bool | None) -> None:
+        """`External.force`."""
+        self.epoch += 1
+        self.forced.pop(member, None)
+        if answer is not None:
+            self.forced[member] = answer
+
+
+class ContainerUsers(_Questions):
+    """Until 5.18: a member is a vfio_group, held through its container."""
 
     def get(self, file: File) -> VfioGroup:
         """vfio_group_get_external_user. EINVAL: VFIO not loaded, no group, no IOMMU, not viable."""
@@ -123,12 +143,8 @@ class ContainerUsers:
         return _why_container(member.container if isinstance(member, VfioGroup) else None)
 
 
-class OpenFiles:
+class OpenFiles(_Questions):
     """Since 5.19: a member is an open file."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
-        self.forced: dict[Member, bool] = {}
 
     def get(self, file: File) -> Member:
         """vfio_file_is_group, from 6.6 on vfio_file_is_valid. EINVAL."""

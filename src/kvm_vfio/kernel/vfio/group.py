@@ -98,6 +98,7 @@ class VfioGroup:
         """vfio_register_group_dev."""
         function.vfio_device = VfioDevice(self, function)
         self.devices[function.static.address] = function.vfio_device
+        self.kernel.external.epoch += 1
 
     def remove_device(self, device: VfioDevice) -> None:
         """vfio_unregister_group_dev; the last device takes the node and the container along.
@@ -111,6 +112,7 @@ class VfioGroup:
                 raise NotModelled(f"unbinding {device.name} waits until {self.name} is given up")
             with self.lock:
                 self.detach_container()
+        self.kernel.external.epoch += 1
         del self.devices[device.function.static.address]
         device.function.vfio_device = None
         if not self.devices:
