@@ -103,10 +103,11 @@ class _Machine(msgspec.Struct):
 
 
 class _Keys(NamedTuple):
-    """The keys of one kind of table: what it must have, and which of them hold tables."""
+    """The keys of one kind of table: those it must have, and those that hold tables themselves."""
 
     struct: type[msgspec.Struct]
     required: tuple[str, ...] = ()
+    arrays: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
 
     def known(self) -> tuple[str, ...]:
@@ -114,13 +115,14 @@ class _Keys(NamedTuple):
 
 
 _KEYS: Mapping[str, _Keys] = {
-    "": _Keys(_Machine, required=("iommu",), tables=("iommu",)),
-    "iommu": _Keys(_Iommu, tables=("group",)),
-    "group": _Keys(_Group, required=("number",), tables=("device",)),
+    "": _Keys(_Machine, required=("iommu",), arrays=("iommu",)),
+    "iommu": _Keys(_Iommu, arrays=("group",)),
+    "group": _Keys(_Group, required=("number",), arrays=("device",)),
     "device": _Keys(
         _Device,
         required=("address", "vendor", "device", "class"),
-        tables=("bars", "msi", "msix"),
+        arrays=("bars",),
+        tables=("msi", "msix"),
     ),
     "bars": _Keys(_Bar, required=("index", "size")),
     "msi": _Keys(_Msi),
@@ -171,12 +173,20 @@ def _wrong_keys(table: Mapping[str, Any], kind: str, where: str) -> Iterator[Fau
     for key in keys.required:
         if key not in table:
             yield Fault(join(where, key), f"the key {key} is missing; {_MISSING[key]}")
-    for key in keys.tables:
-        below = table.get(key)
-        for index, value in enumerate(below if isinstance(below, list) else [below]):
+    for key, place, below in _tables_in(table, keys):
+        yield from _wrong_keys(below, key, join(where, place))
+
+
+def _tables_in(table: Mapping[str, Any], keys: _Keys) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The tables that are where tables should be, each with its key and its place in `table`."""
+    for key in keys.arrays:
+        array = table.get(key)
+        for index, value in enumerate(array if isinstance(array, list) else ()):
             if isinstance(value, dict):
-                place = f"{key}[{index}]" if isinstance(below, list) else key
-                yield from _wrong_keys(value, key, join(where, place))
+                yield key, f"{key}[{index}]", value
+    for key in keys.tables:
+        if isinstance(value := table.get(key), dict):
+            yield key, key, value
 
 
 _MISSING: Mapping[str, str] = {
