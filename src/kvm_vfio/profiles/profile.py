@@ -71,6 +71,8 @@ class Profile:
 
     # type1
     domain_scope: DomainScope
+    type1v2: bool  # the type VFIO_TYPE1v2_IOMMU (3) exists
+    dma_cc_extension: bool  # CHECK_EXTENSION(4), VFIO_DMA_CC_IOMMU, exists
     nesting_extension: bool  # CHECK_EXTENSION(6)
     nesting_errno: int  # SET_IOMMU(6)
     unmap_all: bool  # VFIO_DMA_UNMAP_FLAG_ALL and CHECK_EXTENSION(9)

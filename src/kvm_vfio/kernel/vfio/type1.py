@@ -87,11 +87,13 @@ def type1_extension(profile: Profile, iommu: Type1 | None, extension: int) -> in
     """VFIO_CHECK_EXTENSION of type1; `iommu` is None while the container has not set it."""
     answers = {
         VFIO_TYPE1_IOMMU: True,
-        VFIO_TYPE1v2_IOMMU: True,
+        VFIO_TYPE1v2_IOMMU: profile.type1v2,
         VFIO_TYPE1_NESTING_IOMMU: profile.nesting_extension,
         VFIO_UNMAP_ALL: profile.unmap_all,
         VFIO_UPDATE_VADDR: profile.update_vaddr and iommu is not None,
-        VFIO_DMA_CC_IOMMU: iommu is not None and iommu.enforces_coherency(),
+        VFIO_DMA_CC_IOMMU: (
+            profile.dma_cc_extension and iommu is not None and iommu.enforces_coherency()
+        ),
     }
     return int(answers.get(extension, False))
 
