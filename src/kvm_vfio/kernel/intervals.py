@@ -35,7 +35,7 @@ class Intervals(Generic[Item]):
     def __init__(self) -> None:
         self._at: dict[int, Item] = {}  # start -> range
         self._runs: list[list[int]] = [[]]  # the starts, ascending
-        self._firsts: list[int] = [0]  # the first start that may stand in each run
+        self._firsts: list[int] = [0]  # the first start in each run; the first run may begin at 0
 
     def __len__(self) -> int:
         return len(self._at)
@@ -65,6 +65,8 @@ class Intervals(Generic[Item]):
         del run[bisect_right(run, item.start) - 1]
         if not run and index:
             del self._runs[index], self._firsts[index]
+        elif index:
+            self._firsts[index] = run[0]  # so that what comes before it ends before it
 
     def clear(self) -> None:
         """Take everything out."""
