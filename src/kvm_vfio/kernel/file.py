@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 
 _COUNTER = 8
+_COUNTER_MAX = (1 << 64) - 1
+_NUMBER = 0xFFFF_FFFF  # a request is an unsigned int
 
 
 class Mapping(Protocol):
@@ -73,6 +75,7 @@ class File:
 
     def ioctl(self, task: Task, request: int, arg: int) -> int:
         """ioctl(2) on this file: the requests of the VFS first, then the file's own."""
+        request &= _NUMBER
         handler = VFS_IOCTLS.handlers.get(request)
         if handler is not None:
             return handler(self, task, arg)
@@ -136,7 +139,7 @@ class EventFile(File):
 
     def signal(self) -> None:
         """eventfd_signal, by whoever holds the eventfd."""
-        self.count += 1
+        self.count = min(self.count + 1, _COUNTER_MAX)
 
     def read(self, task: Task, size: int, offset: int | None) -> bytes:
         """The counter, 8 bytes. EINVAL: too few bytes asked; EAGAIN: nothing has been signalled."""
@@ -148,10 +151,13 @@ class EventFile(File):
         return count.to_bytes(_COUNTER, "little")
 
     def write(self, task: Task, data: bytes, offset: int | None) -> int:
-        """Add 8 bytes' worth to the counter. EINVAL."""
+        """Add 8 bytes' worth to the counter. EINVAL; EAGAIN: it would reach all ones."""
         if len(data) < _COUNTER or data[:_COUNTER] == b"\xff" * _COUNTER:
             raise KernelError(EINVAL, "an eventfd takes 8 bytes, and not all ones")
-        self.count += int.from_bytes(data[:_COUNTER], "little")
+        count = self.count + int.from_bytes(data[:_COUNTER], "little")
+        if count >= _COUNTER_MAX:
+            raise KernelError(EAGAIN, "the eventfd is full")
+        self.count = count
         return _COUNTER
 
 
