@@ -24,6 +24,7 @@ import pytest
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import EventFile, FdTable, OtherFile
 from kvm_vfio.kernel.kernel import Kernel
+from kvm_vfio.kernel.kvm.device import KvmDeviceFile
 from kvm_vfio.kernel.kvm.vfio import KvmVfio
 from kvm_vfio.kernel.kvm.vm import Vm
 from kvm_vfio.kernel.memory import PAGE, AddressSpace
@@ -68,6 +69,7 @@ from kvm_vfio.uapi.vfio import (
     VFIO_IOMMU_TYPE1_DMA_UNMAP,
     VFIO_IOMMU_UNMAP_DMA,
     VFIO_SET_IOMMU,
+    VFIO_TYPE1_IOMMU,
     VFIO_TYPE1v2_IOMMU,
 )
 
@@ -144,6 +146,7 @@ class Recorder(Observer):
 
     def __init__(self) -> None:
         self.events: list[str] = []
+        self.references: list[str] = []  # what the KVM-VFIO devices took, dropped and leaked
 
     def heard(self) -> str:
         """What came since the last time, and forget it."""
@@ -182,13 +185,13 @@ class Recorder(Observer):
         self.events.append("devdtor")
 
     def reference_taken(self, device: KvmVfio, member: Member) -> None:
-        self.events.append(f"taken({member.name})")
+        self.references.append(f"taken {member.name}")
 
     def reference_dropped(self, device: KvmVfio, member: Member) -> None:
-        self.events.append(f"dropped({member.name})")
+        self.references.append(f"dropped {member.name}")
 
     def reference_leaked(self, device: KvmVfio, member: Member) -> None:
-        self.events.append(f"leaked({member.name})")
+        self.references.append(f"leaked {member.name}")
 
 
 # -- programs --------------------------------------------------------------------------------------
@@ -356,8 +359,10 @@ class Program:
     def unset_container(self, group: int) -> int:
         return self.ioctl(group, VFIO_GROUP_UNSET_CONTAINER)
 
-    def set_iommu(self, container: int, kind: int = VFIO_TYPE1v2_IOMMU) -> int:
-        return self.ioctl(container, VFIO_SET_IOMMU, kind)
+    def set_iommu(self, container: int, kind: int | None = None) -> int:
+        """The best type1 the kernel has, where none is given."""
+        best = VFIO_TYPE1v2_IOMMU if self.kernel.profile.type1v2 else VFIO_TYPE1_IOMMU
+        return self.ioctl(container, VFIO_SET_IOMMU, best if kind is None else kind)
 
     def extension(self, container: int, extension: int) -> int:
         return self.ioctl(container, VFIO_CHECK_EXTENSION, extension)
@@ -389,17 +394,35 @@ def boot(
 
 @dataclass
 class Vmm:
-    """A program with a VM, its KVM-VFIO device, and one group whose container has a type1v2 IOMMU.
-
-    `heard()` is what the kernel told its observer since the last time.
-    """
+    """A program with a VM, its KVM-VFIO device, and one group whose container has an IOMMU."""
 
     program: Program
-    heard: Callable[[], str]
+    recorder: Recorder
     vm: int
     device: int
     container: int
     group: int
+
+    def heard(self) -> str:
+        """What the kernel told its observer since the last time."""
+        return self.recorder.heard()
+
+    def second_group(self, number: int) -> int:
+        """Another group, in the same container."""
+        group = self.program.group(number)
+        must(group, self.program.set_container(group, self.container))
+        return group
+
+    def model_device(self) -> KvmVfio:
+        """The KVM-VFIO device behind the fd."""
+        file = self.program.task.fget(self.device)
+        assert isinstance(file, KvmDeviceFile)
+        assert isinstance(file.device, KvmVfio)
+        return file.device
+
+    def model_vm(self) -> Vm:
+        """The VM behind the device."""
+        return self.model_device().vm
 
 
 def start_vmm(
@@ -412,7 +435,7 @@ def start_vmm(
     program = boot(profile, machine, observer=recorder, **options)
     vm = program.vm()
     device, container = program.create_device(vm), program.container()
-    vmm = Vmm(program, recorder.heard, vm, device, container, program.group(group))
+    vmm = Vmm(program, recorder, vm, device, container, program.group(group))
     must(program.set_container(vmm.group, container), program.set_iommu(container))
     recorder.heard()
     return vmm

@@ -9,6 +9,7 @@ from __future__ import annotations
 from errno import EINVAL, ENXIO
 from typing import TYPE_CHECKING, ClassVar
 
+from kvm_vfio.errors import NotModelled
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import File
 from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support, not_modelled
@@ -22,12 +23,13 @@ from kvm_vfio.uapi.kvm import (
     KVM_GET_DEVICE_ATTR,
     KVM_GET_VCPU_MMAP_SIZE,
     KVM_HAS_DEVICE_ATTR,
-    KVM_SET_DEVICE_ATTR,
 )
 
 if TYPE_CHECKING:
     from kvm_vfio.kernel.kernel import Kernel
     from kvm_vfio.kernel.task import Task
+
+_XCOMP_GUEST_SUPP = (0, 0)  # the system's first attribute, from 5.17 on; measured on 6.18
 
 
 class KvmSystemFile(File):
@@ -62,24 +64,29 @@ class KvmSystemFile(File):
         """KVM_CHECK_EXTENSION: the value of a capability, 0 for an unknown one."""
         return check_extension(self.kernel, arg)
 
-    def device_attr(self, task: Task, arg: int) -> int:
-        """KVM_*_DEVICE_ATTR on the system: it is not the KVM-VFIO device's.
-
-        EINVAL where the system has no attributes; EFAULT; ENXIO.
-        """
-        if self.kernel.profile.system_attr_errno == EINVAL:
-            raise KernelError(EINVAL, "/dev/kvm has no attributes in this kernel")
-        attr = KVM_DEVICE_ATTR.unpack(task.copy_from_user(arg, KVM_DEVICE_ATTR.size))
-        raise KernelError(ENXIO, f"/dev/kvm has no attribute ({attr.group}, {attr.attr})")
+    def get_device_attr(self, task: Task, arg: int) -> int:
+        """KVM_GET_DEVICE_ATTR on the system. EINVAL, EFAULT, ENXIO: see `_attr`."""
+        attr_group, attr = self._attr(task, arg)
+        raise NotModelled(f"attribute ({attr_group}, {attr}) of /dev/kvm describes the processor")
 
     def has_device_attr(self, task: Task, arg: int) -> int:
-        """KVM_HAS_DEVICE_ATTR on the system. EINVAL, EFAULT, ENXIO as the profile has it."""
-        if self.kernel.profile.system_attr_errno:
-            return self.device_attr(task, arg)
+        """KVM_HAS_DEVICE_ATTR on the system. EINVAL, EFAULT, ENXIO: see `_attr`."""
+        self._attr(task, arg)
+        return 0
+
+    def _attr(self, task: Task, arg: int) -> tuple[int, int]:
+        """The attribute meant, which is the system's own and not the KVM-VFIO device's.
+
+        EINVAL where the system has no attributes, before memory is looked at; EFAULT; ENXIO.
+        """
+        errno = self.kernel.profile.system_attr_errno
+        if errno == EINVAL:
+            raise KernelError(EINVAL, "/dev/kvm has no attributes in this kernel")
         attr = KVM_DEVICE_ATTR.unpack(task.copy_from_user(arg, KVM_DEVICE_ATTR.size))
-        if (attr.group, attr.attr) == (1, 1):
-            return 0
-        raise KernelError(ENXIO, f"/dev/kvm has no attribute ({attr.group}, {attr.attr})")
+        wanted = (attr.group, attr.attr)
+        if wanted != _XCOMP_GUEST_SUPP and (errno or wanted != (1, 1)):
+            raise KernelError(ENXIO, f"/dev/kvm has no attribute {wanted}")
+        return wanted
 
     ioctls: ClassVar[IoctlTable] = IoctlTable(
         Row(KVM_GET_API_VERSION, get_api_version, Argument.VALUE),
@@ -91,8 +98,13 @@ class KvmSystemFile(File):
             Support.PARTIAL,
             "only the capabilities that the profile names",
         ),
-        Row(KVM_SET_DEVICE_ATTR, device_attr, Argument.FIXED),
-        Row(KVM_GET_DEVICE_ATTR, device_attr, Argument.FIXED),
+        Row(
+            KVM_GET_DEVICE_ATTR,
+            get_device_attr,
+            Argument.FIXED,
+            Support.PARTIAL,
+            "no value of an attribute",
+        ),
         Row(KVM_HAS_DEVICE_ATTR, has_device_attr, Argument.FIXED),
         not_modelled(KVM_GET_VCPU_MMAP_SIZE, Argument.VALUE, "there are no vCPU files"),
     )

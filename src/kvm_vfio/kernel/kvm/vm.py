@@ -161,8 +161,8 @@ class VmFile(File):
         """KVM_CREATE_DEVICE. The fd comes back in the structure.
 
         EFAULT; ENODEV for a type this architecture does not have; then, unless only tested: ENOMEM,
-        and what the device's own create says. With the fd made, a structure that cannot be written
-        is EFAULT, and the fd stays open.
+        and what the device's own create says. A structure that cannot be written is EFAULT at last,
+        also when only tested; a fd that was made stays open.
         """
         create = KVM_CREATE_DEVICE_LAYOUT.unpack(
             task.copy_from_user(arg, KVM_CREATE_DEVICE_LAYOUT.size)
@@ -171,6 +171,7 @@ class VmFile(File):
         if create.type != KVM_DEV_TYPE_VFIO or not kernel.selects_kvm_vfio:
             raise KernelError(ENODEV, f"this kernel has no device of type {create.type}")
         if create.flags & KVM_CREATE_DEVICE_TEST:
+            task.copy_to_user(arg, KVM_CREATE_DEVICE_LAYOUT.pack(create))
             return 0
         kernel.allocate("kvm_device")
         with vm.lock:
