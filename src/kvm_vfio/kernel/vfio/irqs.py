@@ -91,7 +91,8 @@ class Irqs:
         """
         wanted = VFIO_IRQ_SET.unpack(task.copy_from_user(arg, VFIO_IRQ_SET.size))
         kind = wanted.flags & VFIO_IRQ_SET_DATA_TYPE_MASK
-        data = task.copy_from_user(arg + VFIO_IRQ_SET.size, self._data_size(wanted))
+        size = self._data_size(wanted)
+        data = task.copy_from_user(arg + VFIO_IRQ_SET.size, size) if size else b""
         action = wanted.flags & VFIO_IRQ_SET_ACTION_TYPE_MASK
         if action == VFIO_IRQ_SET_ACTION_TRIGGER:
             if wanted.index in _EXCLUSIVE:
