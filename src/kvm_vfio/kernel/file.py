@@ -20,6 +20,7 @@ Who holds whom (-> "holds a reference on"):
 from __future__ import annotations
 
 from errno import EAGAIN, EINVAL, ENODEV, ENOTTY, ESPIPE
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from kvm_vfio.kernel.error import KernelError
@@ -164,10 +165,12 @@ class EventFile(File):
 class FdTable:
     """The numbers of one process. A new one is always the lowest that is free."""
 
-    __slots__ = ("_files",)
+    __slots__ = ("_end", "_files", "_free")
 
     def __init__(self) -> None:
         self._files: dict[int, File] = {}
+        self._free: list[int] = []  # a heap: the numbers below `_end` that are free
+        self._end = 0
 
     def get(self, fd: int) -> File | None:
         """The file behind `fd`; None for a number that is free, or opened with O_PATH."""
@@ -180,15 +183,19 @@ class FdTable:
 
     def install(self, file: File) -> int:
         """Give `file` a number. The caller's reference goes to the table."""
-        fd = 0
-        while fd in self._files:
-            fd += 1
+        if self._free:
+            fd = heappop(self._free)
+        else:
+            fd, self._end = self._end, self._end + 1
         self._files[fd] = file
         return fd
 
     def remove(self, fd: int) -> File | None:
         """Take the number away; the table's reference goes to the caller."""
-        return self._files.pop(fd, None)
+        file = self._files.pop(fd, None)
+        if file is not None:
+            heappush(self._free, fd)
+        return file
 
     def copy(self) -> FdTable:
         """fork: the same files under the same numbers."""
@@ -196,6 +203,7 @@ class FdTable:
         for fd, file in self._files.items():
             file.get()
             other._files[fd] = file
+        other._free, other._end = self._free.copy(), self._end
         return other
 
     def numbers(self) -> list[int]:

@@ -72,6 +72,11 @@ class Intervals(Generic[Item]):
         """Take everything out."""
         self.__init__()  # type: ignore[misc]  # the empty state, in one place
 
+    def exact(self, start: int, size: int) -> Item | None:
+        """The range of just these `size` numbers from `start`."""
+        item = self._at.get(start)
+        return item if item is not None and item.size == size else None
+
     def first(self, start: int, size: int) -> Item | None:
         """The lowest range that shares a number with the `size` numbers from `start`."""
         index = bisect_right(self._firsts, start) - 1

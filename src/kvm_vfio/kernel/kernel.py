@@ -75,6 +75,7 @@ class Kernel:
         self.region_base = region_base
 
         self.vms: dict[int, Vm] = {}
+        self.locked_vm: dict[Mm, int] = {}  # bytes that DMA mappings pin, by whose memory it is
         self.vms_created = 0
         self.vfio_loaded = True
         self.vfio_files = 0  # open VFIO files: each pins the module

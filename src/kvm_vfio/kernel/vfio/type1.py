@@ -110,6 +110,7 @@ class Type1:
         self.v2 = kind != VFIO_TYPE1_IOMMU
         self.domains: list[Domain] = []
         self.mappings: Intervals[DmaMapping] = Intervals()
+        self.iova_ranges = self._find_iova_ranges()
         self.lock = kernel.lock("iommu->lock")
 
     # -- groups and domains ------------------------------------------------------------------------
@@ -131,8 +132,10 @@ class Type1:
             for other in self.domains:
                 if other.compatible(domain):
                     other.iommu_groups.append(iommu_group)
-                    return
-            self.domains.append(domain)
+                    break
+            else:
+                self.domains.append(domain)
+            self.iova_ranges = self._find_iova_ranges()
 
     def detach_group(self, iommu_group: IommuGroup) -> None:
         """vfio_iommu_type1_detach_group: a domain ends with its last group."""
@@ -141,6 +144,7 @@ class Type1:
                 if iommu_group in domain.iommu_groups:
                     domain.iommu_groups.remove(iommu_group)
             self.domains = [domain for domain in self.domains if domain.iommu_groups]
+            self.iova_ranges = self._find_iova_ranges()
 
     def enforces_coherency(self) -> bool:
         """VFIO_DMA_CC_IOMMU: every domain enforces it."""
@@ -148,12 +152,14 @@ class Type1:
 
     def release(self) -> None:
         """vfio_iommu_type1_release: every mapping goes."""
+        for mapping in self.mappings:
+            self._unlock(mapping)
         self.mappings.clear()
 
-    def iova_ranges(self) -> list[tuple[int, int]]:
+    def _find_iova_ranges(self) -> list[tuple[int, int]]:
         """The iovas (first, last) that can be mapped: what every IOMMU reaches, without MSI's."""
-        widths = (g.iommu.address_width for d in self.domains for g in d.iommu_groups)
-        last = (1 << min(widths)) - 1
+        widths = {g.iommu.address_width for d in self.domains for g in d.iommu_groups}
+        last = (1 << min(widths, default=64)) - 1
         return [(0, _MSI.start - 1), (_MSI.stop, last)]
 
     # -- requests ----------------------------------------------------------------------------------
@@ -191,7 +197,7 @@ class Type1:
     def _capabilities(self, base: int) -> bytes:
         """The chain, its `next` offsets counted from a structure that ends at `base`."""
         blank = vfio_info_cap_header(0, 0, 0)
-        ranges = self.iova_ranges()
+        ranges = self.iova_ranges
         page_sizes = self.kernel.profile.type1_page_sizes
         available = self.kernel.profile.dma_entry_limit - len(self.mappings)
         bodies = [
@@ -254,18 +260,24 @@ class Type1:
         if limit and len(self.mappings) >= limit:
             raise KernelError(ENOSPC, f"a container has at most {limit} mappings")
         last = wanted.iova + wanted.size - 1
-        if not any(low <= wanted.iova and last <= high for low, high in self.iova_ranges()):
+        if not any(low <= wanted.iova and last <= high for low, high in self.iova_ranges):
             raise KernelError(EINVAL, f"the IOMMU cannot reach iova {wanted.iova:#x} to {last:#x}")
         self.kernel.allocate("vfio_dma")
-        if task.lock_limit is not None and self._locked(task.mm) + wanted.size > task.lock_limit:
+        locked = self.kernel.locked_vm.get(task.mm, 0) + wanted.size
+        if task.lock_limit is not None and locked > task.lock_limit:
             raise KernelError(ENOMEM, f"more than {task.lock_limit} bytes may not be locked")
         write = bool(wanted.flags & VFIO_DMA_MAP_FLAG_WRITE)
         if not task.mm.pinnable(wanted.vaddr, wanted.size, write=write):
             raise KernelError(EFAULT, f"there is no such memory at {wanted.vaddr:#x}")
         self.mappings.add(DmaMapping(wanted, task.mm))
+        self.kernel.locked_vm[task.mm] = locked
 
-    def _locked(self, mm: Mm) -> int:
-        return sum(mapping.size for mapping in self.mappings if mapping.mm is mm)
+    def _unlock(self, mapping: DmaMapping) -> None:
+        """Uncharge the pages of a mapping that goes; a program without any has no entry."""
+        locked_vm = self.kernel.locked_vm
+        locked_vm[mapping.mm] -= mapping.size
+        if not locked_vm[mapping.mm]:
+            del locked_vm[mapping.mm]
 
     def _refuse_wrap(self, start: int, size: int) -> None:
         if start + size > _TOP:
@@ -320,10 +332,14 @@ class Type1:
                 break
             else:
                 self.mappings.remove(mapping)
+                self._unlock(mapping)
             unmapped += mapping.size
         return unmapped
 
     def _covered(self, start: int, size: int) -> list[DmaMapping]:
+        exact = self.mappings.exact(start, size)
+        if exact is not None:
+            return [exact]
         covered, at, end = [], start, start + size
         while at < end and (mapping := self.mappings.first(at, end - at)) is not None:
             covered.append(mapping)
@@ -331,6 +347,8 @@ class Type1:
         return covered
 
     def _refuse_cut(self, start: int, size: int) -> None:
+        if self.mappings.exact(start, size) is not None:
+            return
         low = self.mappings.first(start, 1)
         high = self.mappings.first(start + size - 1, 1)
         if (low is not None and low.start != start) or (
