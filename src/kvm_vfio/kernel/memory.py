@@ -9,8 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from errno import EFAULT, ENOMEM
+from typing import TYPE_CHECKING
 
 from kvm_vfio.kernel.error import KernelError
+
+if TYPE_CHECKING:
+    from kvm_vfio.kernel.file import File, Mapping
 
 PAGE = 4096
 _FIRST = 0x7F00_0000_0000  # where mmap begins
@@ -19,16 +23,37 @@ _ARENA = 1 << 20
 
 
 class Region:
-    """One mapping: `data` from `start`, which may be written, read, or neither."""
+    """One mapping: `data` from `start`, which may be written, read, or neither.
 
-    __slots__ = ("data", "end", "readable", "start", "writable")
+    `file` is what a shared mapping was made from, and holds; None for private memory.
+    """
 
-    def __init__(self, start: int, data: bytearray, *, readable: bool, writable: bool) -> None:
+    __slots__ = ("data", "end", "file", "readable", "start", "writable")
+
+    def __init__(
+        self,
+        start: int,
+        data: Mapping,
+        *,
+        readable: bool = True,
+        writable: bool = True,
+        file: File | None = None,
+    ) -> None:
         self.start = start
         self.end = start + len(data)
         self.data = data
         self.readable = readable
         self.writable = writable
+        self.file = file
+        if file is not None:
+            file.get()
+
+    def copy(self) -> Region:
+        """What a forked child has at the same place: a mapped file is shared, all else copied."""
+        data = bytearray(self.data[:]) if self.file is None else self.data
+        return Region(
+            self.start, data, readable=self.readable, writable=self.writable, file=self.file
+        )
 
 
 _NOWHERE = Region(0, bytearray(), readable=False, writable=False)
@@ -53,14 +78,20 @@ class AddressSpace:
         return self.map_data(bytearray(length), readable=readable, writable=writable, guard=guard)
 
     def map_data(
-        self, data: bytearray, *, readable: bool = True, writable: bool = True, guard: int = 1
+        self,
+        data: Mapping,
+        *,
+        readable: bool = True,
+        writable: bool = True,
+        guard: int = 1,
+        file: File | None = None,
     ) -> Region:
-        """Map memory that is there already (whole pages) at a fresh address. ENOMEM."""
+        """Map memory that is there already, whole pages, at a fresh address. ENOMEM."""
         start = self._next
         if start + len(data) + guard * PAGE > _END:
             raise KernelError(ENOMEM, "the address space is full")
         self._next = start + len(data) + guard * PAGE
-        region = Region(start, data, readable=readable, writable=writable)
+        region = Region(start, data, readable=readable, writable=writable, file=file)
         self._starts.append(start)
         self._regions.append(region)
         return region
@@ -70,6 +101,22 @@ class AddressSpace:
         at = self._regions.index(region)
         del self._regions[at], self._starts[at]
         self._recent = _NOWHERE
+        if region.file is not None:
+            region.file.put()
+
+    def copy(self) -> AddressSpace:
+        """fork: the same regions at the same addresses."""
+        other = AddressSpace()
+        other._starts = self._starts.copy()
+        other._regions = [region.copy() for region in self._regions]
+        other._next = self._next
+        return other
+
+    def clear(self) -> None:
+        """exit: unmap everything, lowest first."""
+        for region in self._regions.copy():
+            self.unmap(region)
+        self._arena = None
 
     def allocate(self, size: int) -> tuple[Region, int]:
         """`size` bytes of ordinary program memory, 16-aligned: the region and the address."""

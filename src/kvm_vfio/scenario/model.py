@@ -91,8 +91,8 @@ class ModelReferee:
             "pageend": PAGE - len(data),
             "straddle": PAGE - len(data) // 2,
         }[kind]
-        region.data[at : at + len(data)] = data
-        del region.data[PAGE:]
+        there = data[: PAGE - at]
+        region.data[at : at + len(there)] = there
         region.writable = kind != "ro"
         return region.start + at
 
