@@ -26,6 +26,32 @@ class Buffer(Protocol):
         """Put `data` at `offset`; ValueError when it does not fit."""
 
 
+class MemoryBuffer:
+    """A `Buffer` over memory that this process itself can reach, known elsewhere by `address`.
+
+    `memory` is flat and of bytes; `owner` is what must live as long. Once its memory is unmapped,
+    reading and writing are ValueError.
+    """
+
+    __slots__ = ("address", "memory", "owner")
+
+    def __init__(self, address: int, memory: memoryview, owner: object = None) -> None:
+        self.address = address
+        self.memory = memory
+        self.owner = owner
+
+    def __len__(self) -> int:
+        return len(self.memory)
+
+    def read(self, size: int = -1, offset: int = 0) -> bytes:
+        """`Buffer.read`."""
+        return bytes(self.memory[offset:] if size < 0 else self.memory[offset : offset + size])
+
+    def write(self, data: bytes, offset: int = 0) -> None:
+        """`Buffer.write`."""
+        self.memory[offset : offset + len(data)] = data  # a memoryview never grows: ValueError
+
+
 class Syscalls(Protocol):
     """One process's view of one kernel. Where Linux returns -errno, every method raises OSError."""
 
@@ -60,7 +86,7 @@ class Syscalls(Protocol):
         """munmap(2) of all that one `mmap` returned."""
 
     def eventfd(self, initial: int = 0) -> int:
-        """eventfd2(2) without flags."""
+        """eventfd2(2), EFD_NONBLOCK: reading one that nobody has signalled is EAGAIN."""
 
     def buffer(self, size: int) -> Buffer:
         """`size` zeroed bytes of the caller's own memory."""

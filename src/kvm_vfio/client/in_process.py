@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Programs that are not there: Syscalls on a model kernel, for callers in this Python process.
+
+Rule of this file: it is a process (fds, memory, an identity) and decides nothing about devices. The
+kernel's -errno becomes an `OSError` with a note that says why.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from errno import EBADF, EINVAL, errorcode
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from kvm_vfio.errors import InputError, NotModelled
+from kvm_vfio.kernel.error import KernelError
+from kvm_vfio.kernel.file import EventFile, FdTable, File, OtherFile, PathOnlyFile
+from kvm_vfio.kernel.kernel import Kernel
+from kvm_vfio.kernel.kvm.vm import Vm, VmFile
+from kvm_vfio.kernel.memory import PAGE, AddressSpace, Region
+from kvm_vfio.kernel.observer import Observer
+from kvm_vfio.kernel.x86.wbinvd import why_wbinvd
+from kvm_vfio.machine.model import Machine
+from kvm_vfio.profiles import DEFAULT, PROFILES
+from kvm_vfio.syscalls import Buffer, MemoryBuffer
+from kvm_vfio.uapi.fcntl import O_PATH
+from kvm_vfio.uapi.layout import Request
+
+if TYPE_CHECKING:
+    from kvm_vfio.client.handle import Fd
+
+_ADDRESS = (1 << 64) - 1
+_REASONS = {number: os.strerror(number) for number in errorcode}
+_STANDARD = ("standard input", "standard output", "standard error")
+_OUR_NODES = ("/dev/kvm", "/dev/iommu", "/dev/vfio/")
+
+
+def _os_error(error: KernelError, call: str) -> OSError:
+    result = OSError(error.errno, _REASONS[error.errno])
+    result.add_note(f"{call}: {error.why}")
+    return result
+
+
+class _Answering:
+    """The body is the system call `call`: what it raises as KernelError leaves as OSError."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: str) -> None:
+        self.call = call
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, KernelError):
+            raise _os_error(error, self.call) from error
+
+
+class ModelSyscalls:
+    """One process on a model kernel, or one more thread of it.
+
+    `files` and `mm` are what threads share. A process begins with fds 0, 1 and 2, as programs do.
+    `lock_limit` is how many bytes it may lock for DMA, None for no limit.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        *,
+        files: FdTable | None = None,
+        mm: AddressSpace | None = None,
+        lock_limit: int | None = None,
+    ) -> None:
+        self.kernel = kernel
+        self.mm = AddressSpace() if mm is None else mm
+        self.files = _standard_files() if files is None else files
+        self.task = kernel.task(self.files, self.mm, lock_limit=lock_limit)
+        self._fget = self.task.fget
+
+    # -- the waist ---------------------------------------------------------------------------------
+
+    def open(self, path: str, flags: int) -> int:
+        """Open a device node of the machine. Any other path is there too, and nothing is in it."""
+        with _Answering(f"open {path}"):
+            if flags & O_PATH and (self._has_node(path) or not path.startswith(_OUR_NODES)):
+                return self.files.install(PathOnlyFile(path))
+            if path.startswith(_OUR_NODES):
+                return self.files.install(self.kernel.open(self.task, path))
+            return self.files.install(OtherFile(path))
+
+    def _has_node(self, path: str) -> bool:
+        if path == "/dev/kvm":
+            return True
+        groups = (f"/dev/vfio/{number}" for number in self.kernel.vfio_groups)
+        return self.kernel.vfio_loaded and path in ("/dev/vfio/vfio", *groups)
+
+    def close(self, fd: int) -> None:
+        with _Answering(f"close fd {fd}"):
+            file = self.files.remove(fd)
+            if file is None:
+                raise KernelError(EBADF, "it is not open")
+            file.put()
+
+    def dup(self, fd: int) -> int:
+        with _Answering(f"dup fd {fd}"):
+            return self.files.install(self._peek(fd))
+
+    def _peek(self, fd: int) -> File:
+        file = self.files.peek(fd)
+        if file is None:
+            raise KernelError(EBADF, f"fd {fd} is not open")
+        file.get()
+        return file
+
+    def ioctl(self, fd: int, request: int, arg: int | Buffer = 0) -> int:
+        try:
+            return self._fget(fd).ioctl(
+                self.task, request, arg & _ADDRESS if isinstance(arg, int) else arg.address
+            )
+        except KernelError as error:
+            raise _os_error(error, _request_name(request)) from error
+
+    def read(self, fd: int, size: int) -> bytes:
+        with _Answering(f"read fd {fd}"):
+            return self._file_with_content(fd).read(self.task, size, None)
+
+    def write(self, fd: int, data: bytes) -> int:
+        with _Answering(f"write fd {fd}"):
+            return self._file_with_content(fd).write(self.task, data, None)
+
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        with _Answering(f"pread fd {fd}"):
+            return self._file_with_content(fd).read(self.task, size, offset)
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        with _Answering(f"pwrite fd {fd}"):
+            return self._file_with_content(fd).write(self.task, data, offset)
+
+    def mmap(self, fd: int, size: int, offset: int = 0, *, writable: bool = True) -> MemoryBuffer:
+        with _Answering("mmap" if fd == -1 else f"mmap fd {fd}"):
+            region = self._mmap(fd, size, offset, writable=writable)
+        return _buffer(region, region.start, size, owner=region)
+
+    def _mmap(self, fd: int, size: int, offset: int, *, writable: bool) -> Region:
+        if offset % PAGE:
+            raise KernelError(EINVAL, f"offset {offset:#x} is not page aligned")
+        file = None if fd == -1 else self._file_with_content(fd)
+        if size <= 0:
+            raise KernelError(EINVAL, "nothing cannot be mapped")
+        length = -(-size // PAGE) * PAGE
+        if file is None:
+            return self.mm.map(length, writable=writable)
+        data = file.mmap(self.task, length, offset, writable=writable)
+        return self.mm.map_data(data, writable=writable, file=file)
+
+    def munmap(self, buffer: Buffer) -> None:
+        """munmap(2). ValueError for a buffer that `mmap` did not return, or that is unmapped."""
+        if not isinstance(buffer, MemoryBuffer) or not isinstance(buffer.owner, Region):
+            raise ValueError("only what mmap returned is unmapped, and once")  # noqa: TRY004  # a state
+        region, buffer.owner = buffer.owner, None
+        buffer.memory.release()
+        self.mm.unmap(region)
+
+    def eventfd(self, initial: int = 0) -> int:
+        return self.files.install(EventFile(initial))
+
+    def buffer(self, size: int) -> MemoryBuffer:
+        region, address = self.mm.allocate(size)
+        return _buffer(region, address, size)
+
+    # -- what else a program can do ----------------------------------------------------------------
+
+    def at(self, address: int, size: int) -> MemoryBuffer:
+        """The process's own memory at an address, such as what a forked child has inherited."""
+        region = self.mm.find(address)
+        if region is None or address + size > region.end:
+            raise ValueError(f"{size} bytes at {address:#x} are not mapped as one")
+        return _buffer(region, address, size)
+
+    def pipe(self) -> tuple[int, int]:
+        """pipe(2): the end to read and the end to write."""
+        return self._other("a pipe"), self._other("a pipe")
+
+    def memfd(self) -> int:
+        """memfd_create(2)."""
+        return self._other("a memfd")
+
+    def socket(self) -> int:
+        """socket(2)."""
+        return self._other("a socket")
+
+    def _other(self, name: str) -> int:
+        return self.files.install(OtherFile(name))
+
+    def thread(self) -> Self:
+        """One more thread: the same fds, the same memory."""
+        return type(self)(
+            self.kernel, files=self.files, mm=self.mm, lock_limit=self.task.lock_limit
+        )
+
+    def fork(self) -> Self:
+        """fork(2): a child with the same open files and a copy of the memory."""
+        return type(self)(
+            self.kernel,
+            files=self.files.copy(),
+            mm=self.mm.copy(),
+            lock_limit=self.task.lock_limit,
+        )
+
+    def send(self, fd: int, other: ModelSyscalls) -> int:
+        """Pass an open file to another process over a socket; its fd there. EBADF."""
+        with _Answering(f"send fd {fd}"):
+            return other.files.install(self._peek(fd))
+
+    def exit(self) -> None:
+        """exit_group(2): the memory goes, then every fd, lowest first."""
+        self.mm.clear()
+        for fd in self.files.numbers():
+            self.close(fd)
+
+    # -- what no program can ask -------------------------------------------------------------------
+
+    def explain(self, vm: Fd | None = None) -> str:
+        """Whether a WBINVD of a guest is executed, and why: one VM, or every VM that lives."""
+        vms = self.kernel.vms.values() if vm is None else [self._vm(vm)]
+        return "\n".join(map(_explain, vms))
+
+    def _vm(self, vm: Fd) -> Vm:
+        fd = vm if isinstance(vm, int) else vm.fileno()
+        file = self.files.get(fd)
+        if not isinstance(file, VmFile):
+            raise ValueError(f"fd {fd} is no VM")  # noqa: TRY004  # an int has the right type
+        return file.vm
+
+    def _file_with_content(self, fd: int) -> File:
+        file = self._fget(fd)
+        if isinstance(file, OtherFile):
+            raise NotModelled(f"what is in {file.name} is not modelled")
+        return file
+
+
+def _buffer(region: Region, address: int, size: int, owner: object = None) -> MemoryBuffer:
+    memory = memoryview(region.data)  # type: ignore[arg-type]  # bytes or a view of bytes
+    memory = memory[address - region.start :][:size]
+    return MemoryBuffer(address, memory if region.writable else memory.toreadonly(), owner)
+
+
+def _standard_files() -> FdTable:
+    files = FdTable()
+    for name in _STANDARD:
+        files.install(OtherFile(name))
+    return files
+
+
+def _request_name(request: int) -> str:
+    return request.name if isinstance(request, Request) else f"ioctl {request & 0xFFFFFFFF:#010x}"
+
+
+def _explain(vm: Vm) -> str:
+    why = why_wbinvd(vm)
+    if not why:
+        return f"VM {vm.number}: WBINVD is a no-op: no device it uses can bypass the CPU caches"
+    return f"VM {vm.number}: WBINVD is executed: {'; '.join(why)}"
+
+
+def model(
+    linux: str = DEFAULT.name,
+    machine: str | Machine = "default",
+    *,
+    snoop_control: bool | None = None,
+    observer: Observer | None = None,
+) -> ModelSyscalls:
+    """A fresh process on a fresh kernel.
+
+    `linux` names a profile; `machine` is a description, a built-in one's name, or a TOML file.
+    `snoop_control` gives every IOMMU that has a choice snoop control, or takes it away. `observer`
+    hears of every effect. InputError for a name that is not known or a file that is wrong.
+    """
+    if linux not in PROFILES:
+        raise InputError(f"there is no profile {linux!r}; there are {', '.join(PROFILES)}")
+    if not isinstance(machine, Machine):
+        from kvm_vfio.machine.load import load_machine  # noqa: PLC0415  # TOML, only when needed
+
+        machine = load_machine(machine)
+    if snoop_control is not None:
+        iommus = (replace(iommu, snoop_control=snoop_control) for iommu in machine.iommus)
+        machine = replace(machine, iommus=tuple(iommus))
+    return ModelSyscalls(Kernel(machine, PROFILES[linux], observer=observer))
