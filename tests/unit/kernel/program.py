@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 import pytest
 
 from kvm_vfio.kernel.error import KernelError
-from kvm_vfio.kernel.file import EventFile, FdTable, OtherFile
+from kvm_vfio.kernel.file import EventFile, FdTable, File, OtherFile
 from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.kvm.device import KvmDeviceFile
 from kvm_vfio.kernel.kvm.vfio import KvmVfio
@@ -126,12 +126,16 @@ ADDRESS = {g.number: g.devices[0].address for _, g in MACHINE.groups()}
 Answer = TypeVar("Answer")
 
 
-def since(answers: Mapping[str, Answer], name: str = "expected") -> pytest.MarkDecorator:
+def answer_since(answers: Mapping[str, Answer], profile: Profile) -> Answer:
+    """The answer of `profile`, from a table that has it where it changes."""
+    names = list(PROFILES)
+    return [answers[name] for name in names[: names.index(profile.name) + 1] if name in answers][-1]
+
+
+def since(answers: Mapping[str, Any], name: str = "expected") -> pytest.MarkDecorator:
     """Every profile with its answer, given where it changes: {"2013": 0, "6.1": -EBADF}."""
-    rows: list[tuple[Profile, Answer]] = []
-    for profile in PROFILES.values():
-        last = rows[-1][1] if rows else answers[profile.name]
-        rows.append((profile, answers.get(profile.name, last)))
+    assert answers.keys() <= PROFILES.keys()
+    rows = [(profile, answer_since(answers, profile)) for profile in PROFILES.values()]
     return pytest.mark.parametrize(("profile", name), rows, ids=list(PROFILES))
 
 
@@ -197,6 +201,7 @@ class Recorder(Observer):
 # -- programs --------------------------------------------------------------------------------------
 
 Fields = TypeVar("Fields", bound=tuple[Any, ...])
+SomeFile = TypeVar("SomeFile", bound=File)
 
 
 @dataclass
@@ -305,6 +310,12 @@ class Program:
 
     def write(self, fd: int, data: bytes, offset: int | None = None) -> int:
         return self.number(lambda: self.task.fget(fd).write(self.task, data, offset))
+
+    def file(self, fd: int, kind: type[SomeFile]) -> SomeFile:
+        """The model's file behind an fd."""
+        file = self.task.fget(fd)
+        assert isinstance(file, kind)
+        return file
 
     # -- KVM
 
@@ -415,10 +426,9 @@ class Vmm:
 
     def model_device(self) -> KvmVfio:
         """The KVM-VFIO device behind the fd."""
-        file = self.program.task.fget(self.device)
-        assert isinstance(file, KvmDeviceFile)
-        assert isinstance(file.device, KvmVfio)
-        return file.device
+        device = self.program.file(self.device, KvmDeviceFile).device
+        assert isinstance(device, KvmVfio)
+        return device
 
     def model_vm(self) -> Vm:
         """The VM behind the device."""

@@ -121,10 +121,8 @@ def counter(value: int) -> bytes:
 
 def test_an_eventfd_counts_writes_and_signals_until_it_is_read(program: Program) -> None:
     fd = program.eventfd()
-    event = program.task.fget(fd)
-    assert isinstance(event, EventFile)
     assert program.write(fd, counter(41)) == 8
-    event.signal()
+    program.file(fd, EventFile).signal()
     assert program.read(fd, 8) == counter(42)
     assert program.read(fd, 8) == -EAGAIN
 
@@ -165,8 +163,7 @@ def test_an_eventfd_that_is_full_takes_no_more(program: Program) -> None:
 def test_a_signal_beyond_the_end_of_the_counter_is_lost(program: Program) -> None:
     fd = program.eventfd()
     program.write(fd, counter(U64_MAX - 1))
-    event = program.task.fget(fd)
-    assert isinstance(event, EventFile)
+    event = program.file(fd, EventFile)
     event.signal()
     event.signal()
     assert program.read(fd, 8) == counter(U64_MAX)
