@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -299,7 +298,7 @@ class Program:
         return receiver.files.install(file)
 
     def fork(self) -> Program:
-        return Program(self.kernel, self.files.copy(), copy.deepcopy(self.mm), self.lock_limit)
+        return Program(self.kernel, self.files.copy(), self.mm.copy(), self.lock_limit)
 
     def ioctl(self, fd: int, request: int, arg: Argument = 0) -> int:
         address = arg.address if isinstance(arg, Struct) else arg
