@@ -12,10 +12,13 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from textwrap import shorten
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -26,6 +29,7 @@ from kvm_vfio.machine.model import Bar, BarKind, Iommu, IommuGroup, Machine, Msi
 
 LIMIT = 1 << 20  # bytes; a thousand devices take a third of it
 MOST_FAULTS = 20
+MOST_DOTS = 100  # in one line: tomllib takes time and memory as the square of a key's parts
 _BUILTIN = resources.files("kvm_vfio.machine") / "builtin"
 
 # -- the format -----------------------------------------------------------------------------------
@@ -102,7 +106,8 @@ class _Machine(msgspec.Struct):
 # -- what msgspec cannot say ----------------------------------------------------------------------
 
 
-class _Keys(NamedTuple):
+@dataclass(frozen=True)
+class _Keys:
     """The keys of one kind of table: those it must have, and those that hold tables themselves."""
 
     struct: type[msgspec.Struct]
@@ -110,6 +115,7 @@ class _Keys(NamedTuple):
     arrays: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
 
+    @cached_property
     def known(self) -> tuple[str, ...]:
         return tuple(field.encode_name for field in msgspec.structs.fields(self.struct))
 
@@ -163,11 +169,10 @@ _ARRAY_REMEDIES: Mapping[str, str] = {
 def _wrong_keys(table: Mapping[str, Any], kind: str, where: str) -> Iterator[Fault]:
     """The keys that `table` should not have, and those it should, here and in the tables below."""
     keys = _KEYS[kind]
-    known = keys.known()
     for key in table:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            remedy = f"did you mean {near[0]}?" if near else "the keys are " + ", ".join(known)
+        if key not in keys.known:
+            near = difflib.get_close_matches(key, keys.known, 1)
+            remedy = f"did you mean {near[0]}?" if near else "the keys are " + ", ".join(keys.known)
             place = join(where, key) if _BARE_KEY.fullmatch(key) else where
             yield Fault(place, f"there is no key {_shown(key)} here; {remedy}")
     for key in keys.required:
@@ -340,9 +345,10 @@ def describe(data: dict[str, Any], name: str) -> tuple[Machine, list[Fault]]:
     table, wrong_types = _typed(data)
     machine = _machine(table, name)
     found = wrong_keys + wrong_types
-    if len(wrong_types) < MOST_FAULTS:
+    if max(len(wrong_keys), len(wrong_types)) < MOST_FAULTS:
         told = {_OF_BARS.sub(".bars", fault.place) for fault in found}
-        found += [fault for fault in faults(machine) if told.isdisjoint(_around(fault.place))]
+        others = (f for f in faults(machine) if told.isdisjoint(_around(f.place)))
+        found += islice(others, MOST_FAULTS + 1)
     return machine, found
 
 
@@ -356,14 +362,7 @@ def _around(place: str) -> Iterator[str]:
 
 def parse_machine(text: str, file: str) -> Machine:
     """The machine in a TOML text. InputError: everything that is wrong, a line each."""
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(_not_toml(file, str(error))) from None
-    except RecursionError:
-        raise InputError(f"{file}: it is nested too deeply; a machine is four deep") from None
-    except ValueError:  # Python's own limit on digits
-        raise InputError(f"{file}: it has a number of thousands of digits; write 64 bits") from None
+    data = _toml(text, file)
     machine, found = describe(data, Path(file).stem)
     if found:
         lines = Lines(text)
@@ -375,11 +374,26 @@ def parse_machine(text: str, file: str) -> Machine:
     return machine
 
 
+def _toml(text: str, file: str) -> dict[str, Any]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > MOST_DOTS:
+            raise InputError(f"{file}:{number}: it has more than {MOST_DOTS} dots; write fewer")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(_not_toml(file, str(error))) from None
+    except RecursionError:
+        raise InputError(f"{file}: it is nested too deeply; a machine is four deep") from None
+    except ValueError:  # Python's own limit on digits
+        raise InputError(f"{file}: it has a number of thousands of digits; write 64 bits") from None
+
+
 def _not_toml(file: str, message: str) -> str:
+    """What tomllib says, with its "(at line 3, column 7)" where places stand."""
     match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
-    if match is None:
-        return f"{file}: this is not TOML: {message[0].lower()}{message[1:]}"
-    return f"{file}:{match[2]}:{match[3]}: this is not TOML: {match[1][0].lower()}{match[1][1:]}"
+    place = f"{file}:{match[2]}:{match[3]}" if match else file
+    reason = shorten(match[1] if match else message, 160)
+    return f"{place}: this is not TOML: {reason[0].lower()}{reason[1:]}"
 
 
 def _sentence(file: str, lines: Lines, machine: Machine, fault: Fault) -> str:

@@ -414,6 +414,7 @@ class Refused(NamedTuple):
 NO_MACHINE = [
     Refused("a = " + "[" * 3000, "m.toml: it is nested too deeply; a machine is four deep"),
     Refused("a = " + "9" * 5000, "m.toml: it has a number of thousands of digits; write 64 bits"),
+    Refused("\n" + "a." * 200_000 + "a = 1", "m.toml:2: it has more than 100 dots; write fewer"),
     Refused("", "m.toml: iommu: the key iommu is missing; add an [[iommu]]"),
     Refused(
         "iommu = []",
@@ -528,6 +529,11 @@ def test_a_thousand_faults_are_cut_short() -> None:
     assert last == "m.toml: there is more; mend these first"
 
 
+def test_a_thousand_wrong_keys_are_cut_short() -> None:
+    text = "".join(f"k{n} = 1\n" for n in range(1000))
+    assert len(refusal(text).splitlines()) == MOST_FAULTS
+
+
 def test_a_thousand_wrong_types_are_cut_short() -> None:
     text = "[[iommu]]\ngroup = [" + "3, " * 1000 + "]"
     assert len(refusal(text).splitlines()) == MOST_FAULTS
@@ -602,7 +608,7 @@ def test_round_trip(machine: Machine) -> None:
     assert parse(toml_text(machine), "m.toml") == machine
 
 
-KEYS = st.sampled_from(sorted({key for keys in _KEYS.values() for key in keys.known()}))
+KEYS = st.sampled_from(sorted({key for keys in _KEYS.values() for key in keys.known}))
 SCALARS = st.one_of(
     st.integers(),
     st.integers(0, 8),

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.support import need_file
 from tools.witness import facts, witness
 
 DATA = Path(__file__).parents[2] / "data" / "witness"
@@ -107,8 +107,7 @@ def test_every_fact_has_a_witness() -> None:
 
 @pytest.mark.gcc
 def test_this_computers_headers_agree() -> None:
-    if not (shutil.which("gcc") and Path("/usr/include/linux/vfio.h").exists()):
-        pytest.skip("needs gcc and the kernel's headers: apt-get install gcc linux-libc-dev")
+    need_file("/usr/include/linux/vfio.h", apt="linux-libc-dev")
     grown = {name for _, name in SHORTER}
     said = answers(witness.witness(Path("/usr/include")))
     compared = {n: value for n, value in said.items() if value is not None and n not in grown}
