@@ -165,17 +165,14 @@ class EventFile(File):
 class FdTable:
     """The numbers of one process. A new one is always the lowest that is free."""
 
-    __slots__ = ("_end", "_files", "_free")
+    __slots__ = ("_end", "_files", "_free", "_usable", "get")
 
     def __init__(self) -> None:
         self._files: dict[int, File] = {}
+        self._usable: dict[int, File] = {}  # those not opened with O_PATH
         self._free: list[int] = []  # a heap: the numbers below `_end` that are free
         self._end = 0
-
-    def get(self, fd: int) -> File | None:
-        """The file behind `fd`; None for a number that is free, or opened with O_PATH."""
-        file = self._files.get(fd)
-        return None if type(file) is PathOnlyFile else file
+        self.get = self._usable.get  # `Files.get`, which every call begins with
 
     def peek(self, fd: int) -> File | None:
         """The file behind `fd`, opened with O_PATH or not."""
@@ -187,13 +184,19 @@ class FdTable:
             fd = heappop(self._free)
         else:
             fd, self._end = self._end, self._end + 1
-        self._files[fd] = file
+        self._put(fd, file)
         return fd
+
+    def _put(self, fd: int, file: File) -> None:
+        self._files[fd] = file
+        if not isinstance(file, PathOnlyFile):
+            self._usable[fd] = file
 
     def remove(self, fd: int) -> File | None:
         """Take the number away; the table's reference goes to the caller."""
         file = self._files.pop(fd, None)
         if file is not None:
+            self._usable.pop(fd, None)
             heappush(self._free, fd)
         return file
 
@@ -202,7 +205,7 @@ class FdTable:
         other = FdTable()
         for fd, file in self._files.items():
             file.get()
-            other._files[fd] = file
+            other._put(fd, file)
         other._free, other._end = self._free.copy(), self._end
         return other
 

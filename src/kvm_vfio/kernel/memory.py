@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from kvm_vfio.kernel.error import KernelError
 
 if TYPE_CHECKING:
-    from kvm_vfio.kernel.file import File, Mapping
+    from kvm_vfio.kernel.file import File
 
 PAGE = 4096
 _FIRST = 0x7F00_0000_0000  # where mmap begins
@@ -33,7 +33,7 @@ class Region:
     def __init__(
         self,
         start: int,
-        data: Mapping,
+        data: bytearray | memoryview,
         *,
         readable: bool = True,
         writable: bool = True,
@@ -41,7 +41,7 @@ class Region:
     ) -> None:
         self.start = start
         self.end = start + len(data)
-        self.data = data
+        self.data = memoryview(data)
         self.readable = readable
         self.writable = writable
         self.file = file
@@ -50,7 +50,7 @@ class Region:
 
     def copy(self) -> Region:
         """What a forked child has at the same place: a mapped file is shared, all else copied."""
-        data = bytearray(self.data[:]) if self.file is None else self.data
+        data = bytearray(self.data) if self.file is None else self.data
         return Region(
             self.start, data, readable=self.readable, writable=self.writable, file=self.file
         )
@@ -79,7 +79,7 @@ class AddressSpace:
 
     def map_data(
         self,
-        data: Mapping,
+        data: bytearray | memoryview,
         *,
         readable: bool = True,
         writable: bool = True,
@@ -143,7 +143,7 @@ class AddressSpace:
         if not region.start <= address <= region.end - size or not region.readable:
             return self._read(address, size)
         at = address - region.start
-        return bytes(region.data[at : at + size])
+        return region.data[at : at + size].tobytes()
 
     def _read(self, address: int, size: int) -> bytes:
         region = self.find(address)
@@ -152,9 +152,9 @@ class AddressSpace:
         at = address - region.start
         data = region.data[at : at + size]
         if len(data) < size:
-            return bytes(data) + self._read(region.end, size - len(data))
+            return data.tobytes() + self._read(region.end, size - len(data))
         self._recent = region
-        return bytes(data)
+        return data.tobytes()
 
     def write(self, address: int, data: bytes) -> None:
         """`Mm.write`."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from kvm_vfio.kernel.kvm.vm import Vm
     from kvm_vfio.kernel.task import Task
 
+_fields, _ATTR_SIZE = KVM_DEVICE_ATTR.unpack_fields, KVM_DEVICE_ATTR.size
+
 
 class KvmDevice:
     """struct kvm_device with its operations. What a device does not define, it does not have."""
@@ -78,6 +80,13 @@ class KvmDeviceFile(File):
                     device.destroy()
         vm.put()
 
+    def ioctl(self, task: Task, request: int, arg: int) -> int:
+        """A device's own request from its own process needs no more questions; see `File.ioctl`."""
+        handler = self.ioctls.handlers.get(request)
+        if handler is None or task.mm is not self.device.vm.mm:
+            return super().ioctl(task, request, arg)
+        return handler(self, task, arg)
+
     def unlocked_ioctl(self, task: Task, request: int, arg: int) -> int:
         """EIO from another mm than the VM creator's; ENOTTY."""
         vm = self.device.vm
@@ -90,12 +99,12 @@ class KvmDeviceFile(File):
 
     def set_attr(self, task: Task, arg: int) -> int:
         """KVM_SET_DEVICE_ATTR. EFAULT for the structure; then what the device says."""
-        _, attr_group, attr, address = _read_attr(task, arg)
+        _, attr_group, attr, address = _fields(task.copy_from_user(arg, _ATTR_SIZE))
         return self.device.set_attr(task, attr_group, attr, address)
 
     def has_attr(self, task: Task, arg: int) -> int:
         """KVM_HAS_DEVICE_ATTR. EFAULT for the structure; then what the device says."""
-        _, attr_group, attr, _ = _read_attr(task, arg)
+        _, attr_group, attr, _ = _fields(task.copy_from_user(arg, _ATTR_SIZE))
         return self.device.has_attr(attr_group, attr)
 
     def get_attr(self, task: Task, arg: int) -> int:
@@ -107,10 +116,3 @@ class KvmDeviceFile(File):
         Row(KVM_GET_DEVICE_ATTR, get_attr, Argument.VALUE),
         Row(KVM_HAS_DEVICE_ATTR, has_attr, Argument.FIXED),
     )
-
-
-def _read_attr(task: Task, address: int) -> tuple[int, int, int, int]:
-    fields: tuple[int, int, int, int] = KVM_DEVICE_ATTR.unpack_fields(
-        task.copy_from_user(address, KVM_DEVICE_ATTR.size)
-    )
-    return fields

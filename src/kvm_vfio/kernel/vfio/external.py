@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 Member = VfioGroup | GroupFile | VfioDeviceFile
 """What a KVM-VFIO device holds: a vfio_group until 5.18, the file of a group or device since."""
 
+_VFIO_FILES = (GroupFile, VfioDeviceFile)
+
 
 class External(Protocol):
     """The five questions."""
@@ -112,8 +114,10 @@ class ContainerUsers(_Questions):
         return True
 
     def set_kvm(self, member: Member, vm: Vm | None) -> None:
-        """vfio_group_set_kvm."""
-        if self.kernel.profile.tells_member_its_kvm and isinstance(member, VfioGroup):
+        """vfio_group_set_kvm, in kernels that have it and while VFIO is loaded."""
+        if not self.kernel.profile.tells_member_its_kvm or not self.kernel.vfio_loaded:
+            return
+        if isinstance(member, VfioGroup):
             member.vm = vm
             self.kernel.observer.kvm_set(member, vm)
 
@@ -157,7 +161,7 @@ class OpenFiles(_Questions):
 
     def find(self, file: File) -> Member | None:
         """The file itself: DEL compares open files."""
-        return file if isinstance(file, GroupFile | VfioDeviceFile) else None
+        return file if isinstance(file, _VFIO_FILES) else None
 
     def put(self, member: Member) -> bool:
         """fput."""
