@@ -36,7 +36,16 @@ Fields = TypeVar("Fields", bound=tuple[Any, ...])
 class Layout(Generic[Fields]):
     """The bytes of one C structure: `size` in bytes, `offsets` of its fields, both directions."""
 
-    __slots__ = ("_codec", "_make", "name", "offsets", "size", "type", "unpack_fields")
+    __slots__ = (
+        "_codec",
+        "_make",
+        "name",
+        "offsets",
+        "pack_fields",
+        "size",
+        "type",
+        "unpack_fields",
+    )
 
     def __init__(self, kind: type[Fields], *, size: int) -> None:
         self.type = kind
@@ -56,6 +65,7 @@ class Layout(Generic[Fields]):
             raise TypeError(f"{self.name} has {self._codec.size} bytes of fields, {size} stated")
         self.size = size
         self.unpack_fields = self._codec.unpack  # the bare tuple, for the hottest paths
+        self.pack_fields = self._codec.pack  # each field an argument, likewise
         self._make: Any = kind._make  # type: ignore[attr-defined]  # every kind is a NamedTuple
 
     def unpack(self, data: bytes) -> Fields:
