@@ -69,6 +69,8 @@ class Profile:
     device_open_holds_vm: bool  # the first open of a VFIO device keeps the group's VM alive
     status_without_devices_errno: int  # GET_STATUS of a group whose last device left; 0: answers
 
+    info_size: int  # bytes of the structures of VFIO's GET_INFO requests: 16, 20 or 24
+
     # type1
     domain_scope: DomainScope
     type1v2: bool  # the type VFIO_TYPE1v2_IOMMU (3) exists

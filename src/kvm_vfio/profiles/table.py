@@ -41,6 +41,7 @@ PATCH = Profile(
     device_lookup_first=False,
     device_open_holds_vm=False,
     status_without_devices_errno=0,
+    info_size=16,
     domain_scope=DomainScope.EVERY_UNIT,
     type1v2=False,
     dma_cc_extension=False,
@@ -69,6 +70,7 @@ LINUX_5_10 = replace(
     type1v2=True,  # 1ef3e2bc0422 (3.15)
     dma_cc_extension=True,  # aa429318279b (3.15)
     nesting_extension=True,  # f5c9ecebaf2a (3.19)
+    info_size=20,
     type1_capabilities=True,
     dma_entry_limit=65535,
 )
@@ -103,6 +105,7 @@ LINUX_6_12 = replace(
     accepts_device_file=True,
     wrong_container_errno=EBADFD,
     device_open_holds_vm=True,
+    info_size=24,  # a881b496941f (6.6) [D]
 )
 
 # [M] start_assignment and end_assignment are gone with bbc13ae593e0 (6.17).

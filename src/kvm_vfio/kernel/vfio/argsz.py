@@ -15,6 +15,9 @@ from kvm_vfio.uapi.vfio import VFIO_INFO_CAP_HEADER, vfio_info_cap_header
 
 if TYPE_CHECKING:
     from kvm_vfio.kernel.task import Task
+    from kvm_vfio.profiles.profile import Profile
+
+_FIRST, _PADDED = 16, 24  # the size of the GET_INFO structures in the beginning, and from 6.6 on
 
 
 def capability_chain(bodies: list[tuple[int, bytes]], base: int) -> bytes:
@@ -30,6 +33,18 @@ def capability_chain(bodies: list[tuple[int, bytes]], base: int) -> bytes:
         header = VFIO_INFO_CAP_HEADER.pack(vfio_info_cap_header(capability, 1, following))
         chain += header + padded[len(header) :]
     return bytes(chain)
+
+
+def info_bytes(profile: Profile, argsz: int) -> int:
+    """How many bytes of a GET_INFO structure are written to a caller with room for `argsz`.
+
+    The first 16 always. What came later: all of it where there is room; from 6.6 on, as much of it
+    as there is room for.
+    """
+    size = profile.info_size
+    if size == _PADDED:
+        return min(argsz, size)
+    return size if argsz >= size else _FIRST
 
 
 def read_argsz(task: Task, arg: int, least: int) -> int:

@@ -18,7 +18,7 @@ from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import File, Mapping
 from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support, not_modelled
 from kvm_vfio.kernel.pci.config import ConfigSpace
-from kvm_vfio.kernel.vfio.argsz import capability_chain, read_argsz
+from kvm_vfio.kernel.vfio.argsz import capability_chain, info_bytes, read_argsz
 from kvm_vfio.kernel.vfio.irqs import Irqs
 from kvm_vfio.machine.model import Bar, BarKind
 from kvm_vfio.uapi.pci import PCI_COMMAND, PCI_COMMAND_MEMORY
@@ -191,7 +191,8 @@ class VfioDeviceFile(File):
         if self.device.function.static.reset:
             flags |= VFIO_DEVICE_FLAGS_RESET
         info = VFIO_DEVICE_INFO.type(argsz, flags, VFIO_PCI_NUM_REGIONS, VFIO_PCI_NUM_IRQS, 0, 0)
-        task.copy_to_user(arg, VFIO_DEVICE_INFO.pack(info)[: min(argsz, VFIO_DEVICE_INFO.size)])
+        written = info_bytes(self.device.vfio_group.kernel.profile, argsz)
+        task.copy_to_user(arg, VFIO_DEVICE_INFO.pack(info)[:written])
         return 0
 
     def get_region_info(self, task: Task, arg: int) -> int:

@@ -17,7 +17,7 @@ from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.intervals import Intervals
 from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support, not_modelled
 from kvm_vfio.kernel.iommu.domain import Domain
-from kvm_vfio.kernel.vfio.argsz import capability_chain, read_argsz
+from kvm_vfio.kernel.vfio.argsz import capability_chain, info_bytes, read_argsz
 from kvm_vfio.uapi.vfio import (
     VFIO_CHECK_EXTENSION,
     VFIO_DMA_CC_IOMMU,
@@ -178,7 +178,7 @@ class Type1:
         """
         fixed = VFIO_IOMMU_TYPE1_INFO.offsets["cap_offset"]  # what every caller must have
         argsz = read_argsz(task, arg, fixed)
-        size, wanted = VFIO_IOMMU_TYPE1_INFO.size, min(argsz, fixed + 4)
+        size, written = VFIO_IOMMU_TYPE1_INFO.size, info_bytes(self.kernel.profile, argsz)
         flags, cap_offset = VFIO_IOMMU_INFO_PGSIZES, 0
         if self.kernel.profile.type1_capabilities:
             flags |= VFIO_IOMMU_INFO_CAPS
@@ -191,7 +191,7 @@ class Type1:
         info = VFIO_IOMMU_TYPE1_INFO.type(
             argsz, flags, self.kernel.profile.type1_page_sizes, cap_offset, 0
         )
-        task.copy_to_user(arg, VFIO_IOMMU_TYPE1_INFO.pack(info)[:wanted])
+        task.copy_to_user(arg, VFIO_IOMMU_TYPE1_INFO.pack(info)[:written])
         return 0
 
     def _capabilities(self, base: int) -> bytes:
