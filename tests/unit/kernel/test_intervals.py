@@ -43,6 +43,7 @@ def test_they_answer_as_a_sorted_list_does(steps: list[tuple[bool, Span]]) -> No
         ours.add(span)
     for add, span in steps:
         covered = sorted(each for each in plain if overlaps(each, span))
+        assert ours.exact(*span) == (span if span in plain else None)
         assert ours.first(*span) == (covered[0] if covered else None)
         for each in covered:
             ours.remove(each)

@@ -8,6 +8,7 @@ from errno import EFAULT, ENOMEM
 import pytest
 
 from kvm_vfio.kernel.error import KernelError
+from kvm_vfio.kernel.file import File
 from kvm_vfio.kernel.memory import PAGE, AddressSpace
 
 
@@ -145,3 +146,43 @@ def test_an_address_space_can_be_full(mm: AddressSpace) -> None:
     with pytest.raises(KernelError) as caught:
         mm.map(PAGE, guard=1 << 40)
     assert caught.value.errno == ENOMEM
+
+
+class Device(File):
+    """A file whose memory can be mapped."""
+
+    released = False
+
+    def release(self) -> None:
+        self.released = True
+
+
+def test_a_mapping_of_a_file_holds_it_and_a_child_shares_it(mm: AddressSpace) -> None:
+    file, shared = Device(), bytearray(PAGE)
+    region = mm.map_data(shared, file=file)
+    file.put()
+    child = mm.copy()
+    mm.unmap(region)
+    assert not file.released
+    child.write(region.start, b"x")
+    assert shared[0] == ord("x")
+    child.clear()
+    assert file.released
+
+
+def test_a_child_copies_all_other_memory(mm: AddressSpace) -> None:
+    region = mm.map(PAGE)
+    child = mm.copy()
+    child.write(region.start, b"x")
+    assert mm.read(region.start, 1) == b"\0"
+    assert child.map(PAGE).start == mm.map(PAGE).start
+
+
+def test_a_cleared_address_space_is_empty_and_can_be_used_again(mm: AddressSpace) -> None:
+    _, address = mm.allocate(16)
+    region = mm.map(PAGE)
+    mm.clear()
+    assert faults(mm.read, address, 1)
+    assert faults(mm.read, region.start, 1)
+    _, again = mm.allocate(16)
+    mm.write(again, b"x")
