@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Debian's kernel packages, fetched by apt and unpacked into a cache.
+
+Rule of this file: nothing is installed, nothing outside the cache is written, no privilege is
+needed. apt works on its own lists and its own state; which mirror it asks, and whose signatures it
+believes, is what this computer's apt has been told.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from types import MappingProxyType
+
+import msgspec
+
+from kvm_vfio.errors import InputError, Unsupported
+from kvm_vfio.guest import modules
+
+Progress = Callable[[str], None]
+"""Hears, in a few words, what is being done."""
+
+SUITES = MappingProxyType(
+    {
+        "5.10": "bullseye-security",
+        "6.1": "bookworm-security",
+        "6.12": "trixie-security",
+        "6.18": "trixie-backports",
+        "7.3": "trixie-backports",
+    }
+)
+"""The kernels that can be had, and the suite of Debian that each is in."""
+
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_NEEDED_PROGRAMS = ("apt-get", "apt-cache", "dpkg-deb")
+_APT_CONFIG = """\
+Dir::State "{root}/state";
+Dir::State::status "/dev/null";
+Dir::Cache "{root}/cache";
+Dir::Etc::sourcelist "{root}/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+Acquire::Languages "none";
+APT::Architecture "amd64";
+APT::Architectures {{ "amd64"; }};
+APT::Sandbox::User "";
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package as Debian published it: name, version, and the SHA-256 of its file."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuestKernel:
+    """A kernel in the cache. `version` is what it is called here, `release` what it calls itself.
+
+    `modules` are file names under `directory`, in an order in which they load.
+    """
+
+    version: str
+    release: str
+    packages: tuple[Package, ...]
+    modules: tuple[str, ...]
+    directory: Path
+
+    @property
+    def vmlinuz(self) -> Path:
+        """What boots."""
+        return self.directory / "vmlinuz"
+
+
+class _Record(msgspec.Struct, forbid_unknown_fields=True):
+    """What `kernel.json` in the cache says of the files beside it."""
+
+    release: str
+    packages: list[Package]
+    modules: list[str]
+
+
+def cache_directory() -> Path:
+    """Where this user's caches are: $XDG_CACHE_HOME/kvm-vfio, ~/.cache/kvm-vfio."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    root = Path(base) if base.startswith("/") else Path.home() / ".cache"
+    return root / "kvm-vfio"
+
+
+def prepared(version: str) -> GuestKernel | None:
+    """The kernel, if it is in the cache."""
+    directory = _directory(version)
+    try:
+        text = (directory / "kernel.json").read_bytes()
+    except FileNotFoundError:
+        return None
+    record = msgspec.json.decode(text, type=_Record)
+    return GuestKernel(
+        version, record.release, tuple(record.packages), tuple(record.modules), directory
+    )
+
+
+def kernel(version: str) -> GuestKernel:
+    """The kernel from the cache. Unsupported, with the remedy, when it is not there."""
+    found = prepared(version)
+    if found is None:
+        raise Unsupported(
+            f"the kernel {version} is not in {cache_directory()}; "
+            f"fetch it with: kvm-vfio guest prepare {version}"
+        )
+    return found
+
+
+def prepare(version: str, progress: Progress) -> GuestKernel:
+    """Fetch the newest package of this kernel and unpack what a guest needs of it.
+
+    Unsupported, in one sentence, when apt or the network cannot.
+    """
+    directory = _directory(version)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".fetch-") as name:
+        scratch = Path(name)
+        apt = _Apt(scratch, SUITES[version])
+        progress("reading Debian's package list")
+        apt.update()
+        release = _newest(version, apt.package_names())
+        wanted = apt.packages_of(release)
+        progress(f"downloading {', '.join(wanted)}")
+        debs = apt.download(wanted)
+        progress("unpacking")
+        made = _unpack(release, debs, scratch / "kernel")
+        shutil.rmtree(directory, ignore_errors=True)
+        made.rename(directory)
+    return kernel(version)
+
+
+def _directory(version: str) -> Path:
+    if version not in SUITES:
+        known = ", ".join(SUITES)
+        raise InputError(f"there is no guest kernel {version!r}; there are {known}.")
+    return cache_directory() / "kernels" / version
+
+
+def _newest(version: str, names: Iterable[str]) -> str:
+    """The newest release among `linux-image-RELEASE-amd64`, as in 6.12.117+deb13-amd64."""
+    form = re.compile(
+        rf"linux-image-({re.escape(version)}\.\d+(?:\.\d+)*(?:-\d+|\+deb[\d.]+)-amd64)"
+    )
+    releases = [found[1] for name in names if (found := form.fullmatch(name))]
+    if not releases:
+        raise Unsupported(f"Debian's {SUITES[version]} has no Linux {version} any more.")
+    return max(releases, key=lambda release: [int(part) for part in re.findall(r"\d+", release)])
+
+
+# -- apt, in a directory of its own ----------------------------------------------------------------
+
+
+class _Apt:
+    """apt with its own sources, lists and state under `root`; it knows one suite."""
+
+    def __init__(self, root: Path, suite: str) -> None:
+        for program in _NEEDED_PROGRAMS:
+            if shutil.which(program) is None:
+                raise Unsupported(f"{program} is not here; kernels are fetched on Debian only.")
+        self._root = root
+        self._suite = suite
+        for part in ("state/lists/partial", "cache/archives/partial", "debs"):
+            (root / part).mkdir(parents=True)
+        (root / "sources.list").write_text(_source(suite))
+        (root / "apt.conf").write_text(_APT_CONFIG.format(root=root))
+
+    def update(self) -> None:
+        self._run("apt-get", "--quiet", "update")
+
+    def package_names(self) -> list[str]:
+        return self._run("apt-cache", "pkgnames", "linux-").split()
+
+    def packages_of(self, release: str) -> list[str]:
+        """Newer kernels come in three parts; the image is then an empty one."""
+        there = set(self.package_names())
+        parts = [f"linux-{part}-{release}" for part in ("binary", "modules")]
+        return parts if there.issuperset(parts) else [f"linux-image-{release}"]
+
+    def download(self, names: Iterable[str]) -> dict[Path, Package]:
+        """The files, and what they are."""
+        self._run("apt-get", "--quiet", "download", *names, cwd=self._root / "debs")
+        return {deb: self._identify(deb) for deb in sorted((self._root / "debs").glob("*.deb"))}
+
+    def _identify(self, deb: Path) -> Package:
+        name, version = (
+            self._run("dpkg-deb", "--field", str(deb), field).strip()
+            for field in ("Package", "Version")
+        )
+        return Package(name, version, sha256(deb.read_bytes()).hexdigest())
+
+    def _run(self, *command: str, cwd: Path | None = None) -> str:
+        environment = {**os.environ, "APT_CONFIG": str(self._root / "apt.conf"), "LC_ALL": "C"}
+        done = subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            reasons = [line for line in done.stderr.splitlines() if line.startswith("E:")]
+            reason = reasons[0][2:].strip() if reasons else f"status {done.returncode}"
+            raise Unsupported(f"{' '.join(command[:3])} failed for {self._suite}: {reason}")
+        return done.stdout
+
+
+def _source(suite: str) -> str:
+    """A line of sources.list for `suite`, on the mirror that this computer uses."""
+    mirror = _mirror(security=suite.endswith("-security"))
+    signed = f" signed-by={_KEYRING}" if _KEYRING.exists() else ""
+    return f"deb [arch=amd64{signed}] {mirror} {suite} main\n"
+
+
+def _mirror(*, security: bool) -> str:
+    listed = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Component: main"],  # noqa: S607 - Debian's
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    for line in listed.splitlines():
+        suite, _, uri = line.partition(" ")
+        if _is_debian(suite) and suite.endswith("-security") == security:
+            return uri
+    archive = "security archive" if security else "archive"
+    raise Unsupported(f"this computer's apt sources do not have Debian's {archive}; add it first.")
+
+
+def _is_debian(suite: str) -> bool:
+    names = ("bullseye", "bookworm", "trixie", "forky", "sid", "stable", "testing", "unstable")
+    return suite.startswith(names)
+
+
+# -- unpacking -------------------------------------------------------------------------------------
+
+
+def _unpack(release: str, debs: Mapping[Path, Package], into: Path) -> Path:
+    """Take the kernel and the modules a guest needs out of the packages."""
+    into.mkdir()
+    found: dict[str, bytes] = {}
+    for deb in debs:
+        _unpack_deb(deb, into / "vmlinuz", found)
+    order = modules.load_order(found)
+    for name in order:
+        (into / name).write_bytes(found[name])
+    record = _Record(release, list(debs.values()), order)
+    (into / "kernel.json").write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+    return into
+
+
+def _unpack_deb(deb: Path, vmlinuz: Path, found: dict[str, bytes]) -> None:
+    command = ["dpkg-deb", "--fsys-tarfile", str(deb)]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE) as unpacking,
+        tarfile.open(fileobj=unpacking.stdout, mode="r|") as archive,
+    ):
+        for member in archive:
+            file = archive.extractfile(member) if member.isfile() else None
+            if file is None:
+                continue
+            if Path(member.name).name.startswith("vmlinuz"):
+                vmlinuz.write_bytes(file.read())
+            elif modules.may_be_needed(member.name):
+                name, image = modules.plain(Path(member.name).name, file.read())
+                found[name] = image
