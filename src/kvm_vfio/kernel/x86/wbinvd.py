@@ -61,7 +61,7 @@ class Vcpu:
 def why_wbinvd(vm: Vm) -> list[str]:
     """Why a WBINVD of this VM's guest is executed, one reason a line; empty: it is a no-op."""
     reasons = [
-        f"KVM-VFIO device of VM {vm.number}: {reason}"
+        f"KVM-VFIO device: {reason}"
         for device in vm.devices
         for reason in device.noncoherent_because()
     ]

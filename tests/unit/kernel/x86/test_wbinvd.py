@@ -71,4 +71,4 @@ def test_it_is_a_no_op_again_when_every_registrar_has_gone(vm: Vm) -> None:
 def test_the_reasons_name_the_vm_and_the_member(vmm: Vmm, vm: Vm) -> None:
     assert why_wbinvd(vm) == []
     vmm.program.add(vmm.device, vmm.group)
-    assert why_wbinvd(vm) == ["KVM-VFIO device of VM 1: VFIO group 1: dmar0 has no snoop control"]
+    assert why_wbinvd(vm) == ["KVM-VFIO device: VFIO group 1: dmar0 has no snoop control"]
