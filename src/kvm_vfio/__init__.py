@@ -11,4 +11,65 @@ General layout, an hourglass:
 Below the model lie the values it is made from: `machine` (the hardware, described), `profiles`
 (where one Linux differs from another) and `uapi` (the kernel's headers as data). `errors` has what
 can go wrong that is not an errno, and `trace` the record of every call and decision.
+
+From Python, begin with `model()`, a process on a model kernel, or `HostSyscalls()`, this one on the
+running kernel, and give it to `Kvm`, `Container` and `Group`.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvm_vfio.client import (
+        Container,
+        Device,
+        Group,
+        Kvm,
+        KvmVfio,
+        ModelSyscalls,
+        Vm,
+        model,
+    )
+    from kvm_vfio.errors import InputError, KvmVfioError, NotModelled, Unsupported
+    from kvm_vfio.host import HostSyscalls
+    from kvm_vfio.machine.load import load_machine
+    from kvm_vfio.syscalls import Buffer, Syscalls
+
+__all__ = [
+    "Buffer",
+    "Container",
+    "Device",
+    "Group",
+    "HostSyscalls",
+    "InputError",
+    "Kvm",
+    "KvmVfio",
+    "KvmVfioError",
+    "ModelSyscalls",
+    "NotModelled",
+    "Syscalls",
+    "Unsupported",
+    "Vm",
+    "load_machine",
+    "model",
+]
+
+_HOME = {
+    "HostSyscalls": "host",
+    "load_machine": "machine.load",
+    **dict.fromkeys(("Buffer", "Syscalls"), "syscalls"),
+    **dict.fromkeys(("InputError", "KvmVfioError", "NotModelled", "Unsupported"), "errors"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """A public name, imported when it is first asked for: `import kvm_vfio` costs nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME.get(name, 'client')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -37,8 +37,10 @@ _OUR_NODES = ("/dev/kvm", "/dev/iommu", "/dev/vfio/")
 
 
 def _os_error(error: KernelError, call: str) -> OSError:
-    result = OSError(error.errno, _REASONS[error.errno])
-    result.add_note(f"{call}: {error.why}")
+    """What the caller gets. A call of its own, because a frame that keeps its error is a cycle."""
+    errno, why = error.args
+    result = OSError(errno, _REASONS[errno])
+    result.add_note(f"{call}: {why}")
     return result
 
 
@@ -82,7 +84,6 @@ class ModelSyscalls:
         self.mm = AddressSpace() if mm is None else mm
         self.files = _standard_files() if files is None else files
         self.task = kernel.task(self.files, self.mm, lock_limit=lock_limit)
-        self._fget = self.task.fget
 
     # -- the waist ---------------------------------------------------------------------------------
 
@@ -121,11 +122,14 @@ class ModelSyscalls:
 
     def ioctl(self, fd: int, request: int, arg: int | Buffer = 0) -> int:
         try:
-            return self._fget(fd).ioctl(
-                self.task, request, arg & _ADDRESS if isinstance(arg, int) else arg.address
-            )
+            file = self.files.get(fd)
+            if file is None:
+                raise KernelError(EBADF, f"fd {fd} is not open")  # noqa: TRY301  # as any other errno
+            address = arg & _ADDRESS if isinstance(arg, int) else arg.address
+            return file.ioctl(self.task, request, address)
         except KernelError as error:
-            raise _os_error(error, _request_name(request)) from error
+            name = request.name if isinstance(request, Request) else f"ioctl {request:#x}"
+            raise _os_error(error, name) from error
 
     def read(self, fd: int, size: int) -> bytes:
         with _Answering(f"read fd {fd}"):
@@ -157,7 +161,8 @@ class ModelSyscalls:
         length = -(-size // PAGE) * PAGE
         if file is None:
             return self.mm.map(length, writable=writable)
-        data = file.mmap(self.task, length, offset, writable=writable)
+        mapping = file.mmap(self.task, length, offset, writable=writable)
+        data = memoryview(mapping)  # type: ignore[arg-type]  # the model's own mappings are bytes
         return self.mm.map_data(data, writable=writable, file=file)
 
     def munmap(self, buffer: Buffer) -> None:
@@ -240,15 +245,14 @@ class ModelSyscalls:
         return file.vm
 
     def _file_with_content(self, fd: int) -> File:
-        file = self._fget(fd)
+        file = self.task.fget(fd)
         if isinstance(file, OtherFile):
             raise NotModelled(f"what is in {file.name} is not modelled")
         return file
 
 
 def _buffer(region: Region, address: int, size: int, owner: object = None) -> MemoryBuffer:
-    memory = memoryview(region.data)  # type: ignore[arg-type]  # bytes or a view of bytes
-    memory = memory[address - region.start :][:size]
+    memory = region.data[address - region.start :][:size]
     return MemoryBuffer(address, memory if region.writable else memory.toreadonly(), owner)
 
 
@@ -257,10 +261,6 @@ def _standard_files() -> FdTable:
     for name in _STANDARD:
         files.install(OtherFile(name))
     return files
-
-
-def _request_name(request: int) -> str:
-    return request.name if isinstance(request, Request) else f"ioctl {request & 0xFFFFFFFF:#010x}"
 
 
 def _explain(vm: Vm) -> str:

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""KVM as objects: the system, a VM, and the VM's KVM-VFIO device.
+
+Rule of this file: one method per ioctl. Its docstring says what must be so, and the errors in the
+order Linux checks them; every one of them is an `OSError` with that errno.
+"""
+
+from __future__ import annotations
+
+from errno import ENODEV, ENXIO
+
+from kvm_vfio.client.handle import Fd, Handle, fd_of
+from kvm_vfio.syscalls import Buffer, Syscalls
+from kvm_vfio.uapi.fcntl import O_CLOEXEC, O_RDWR
+from kvm_vfio.uapi.kvm import (
+    KVM_ASSIGN_PCI_DEVICE,
+    KVM_ASSIGNED_PCI_DEV,
+    KVM_CHECK_EXTENSION,
+    KVM_CREATE_DEVICE,
+    KVM_CREATE_DEVICE_LAYOUT,
+    KVM_CREATE_DEVICE_TEST,
+    KVM_CREATE_VM,
+    KVM_DEASSIGN_PCI_DEVICE,
+    KVM_DEV_ASSIGN_ENABLE_IOMMU,
+    KVM_DEV_TYPE_VFIO,
+    KVM_DEV_VFIO_GROUP,
+    KVM_DEV_VFIO_GROUP_ADD,
+    KVM_DEV_VFIO_GROUP_DEL,
+    KVM_DEVICE_ATTR,
+    KVM_GET_API_VERSION,
+    KVM_GET_DEVICE_ATTR,
+    KVM_HAS_DEVICE_ATTR,
+    KVM_SET_DEVICE_ATTR,
+    kvm_assigned_pci_dev,
+    kvm_create_device,
+)
+from kvm_vfio.uapi.layout import INT32, Request
+
+_NO_FD = 0xFFFF_FFFF  # -1, where the kernel may put an fd
+
+
+class Kvm(Handle):
+    """/dev/kvm. `fd` is one that is open already, such as one received from another process."""
+
+    def __init__(self, syscalls: Syscalls, *, fd: int | None = None) -> None:
+        """ENOENT without KVM; EACCES without the right to use it."""
+        if fd is None:
+            fd = syscalls.open("/dev/kvm", O_RDWR | O_CLOEXEC)
+        super().__init__(syscalls, fd)
+
+    def api_version(self) -> int:
+        """KVM_GET_API_VERSION: 12."""
+        return self._ioctl(KVM_GET_API_VERSION)
+
+    def check_extension(self, capability: int) -> int:
+        """KVM_CHECK_EXTENSION: the value of a KVM_CAP_*, 0 for one this kernel does not have."""
+        return self._ioctl(KVM_CHECK_EXTENSION, capability)
+
+    def create_vm(self, machine_type: int = 0) -> Vm:
+        """KVM_CREATE_VM. EINVAL: no such type; ENOMEM."""
+        return Vm(self.syscalls, self._ioctl(KVM_CREATE_VM, machine_type))
+
+
+class Vm(Handle):
+    """A VM, by its fd. Every request is EIO in a process with another memory than its creator's."""
+
+    def check_extension(self, capability: int) -> int:
+        """KVM_CHECK_EXTENSION for this VM, as on `Kvm`. Needs KVM_CAP_CHECK_EXTENSION_VM."""
+        return self._ioctl(KVM_CHECK_EXTENSION, capability)
+
+    def create_device(self, device_type: int, flags: int = 0) -> int:
+        """KVM_CREATE_DEVICE: the fd of the new device; -1 with the TEST flag, which makes none.
+
+        EFAULT; ENODEV: no such type here. Without TEST: ENOMEM, then what the type says.
+        """
+        create = kvm_create_device(device_type, _NO_FD, flags)
+        fd = self._exchange(KVM_CREATE_DEVICE, KVM_CREATE_DEVICE_LAYOUT, create).fd
+        return -1 if fd == _NO_FD else fd
+
+    def create_kvm_vfio(self) -> KvmVfio:
+        """KVM_CREATE_DEVICE of type VFIO. ENODEV: not built in; EBUSY: the VM has one."""
+        return KvmVfio(self.syscalls, self.create_device(KVM_DEV_TYPE_VFIO))
+
+    def has_kvm_vfio(self) -> bool:
+        """KVM_CREATE_DEVICE with the TEST flag: whether this kernel has KVM-VFIO devices at all."""
+        try:
+            self.create_device(KVM_DEV_TYPE_VFIO, KVM_CREATE_DEVICE_TEST)
+        except OSError as error:
+            if error.errno != ENODEV:
+                raise
+            return False
+        return True
+
+    def assign_pci_device(
+        self, number: int, address: str, flags: int = KVM_DEV_ASSIGN_ENABLE_IOMMU
+    ) -> None:
+        """KVM_ASSIGN_PCI_DEVICE: legacy assignment of the device at "0000:00:10.0" as `number`.
+
+        ENOTTY from Linux 4.12 on; EINVAL without ENABLE_IOMMU; EEXIST for a number in use; EINVAL:
+        no such device.
+        """
+        segment, bus, slot_function = address.split(":")
+        slot, function = slot_function.split(".")
+        devfn = int(slot, 16) << 3 | int(function, 16)
+        self._assigned(KVM_ASSIGN_PCI_DEVICE, number, int(segment, 16), int(bus, 16), devfn, flags)
+
+    def deassign_pci_device(self, number: int) -> None:
+        """KVM_DEASSIGN_PCI_DEVICE. ENOTTY from Linux 4.12 on; ENODEV: no such number."""
+        self._assigned(KVM_DEASSIGN_PCI_DEVICE, number)
+
+    def _assigned(
+        self,
+        request: Request,
+        number: int,
+        segment: int = 0,
+        bus: int = 0,
+        devfn: int = 0,
+        flags: int = 0,
+    ) -> None:
+        device = kvm_assigned_pci_dev(number, bus, devfn, flags, segment, b"")
+        self._pass(request, KVM_ASSIGNED_PCI_DEV.pack(device))
+
+
+class KvmVfio(Handle):
+    """A KVM-VFIO device, by its fd. EIO, as for `Vm`, from another process."""
+
+    def __init__(self, syscalls: Syscalls, fd: int) -> None:
+        super().__init__(syscalls, fd)
+        self._attr = syscalls.buffer(KVM_DEVICE_ATTR.size)
+        self._member = syscalls.buffer(INT32.size)
+        self._member_address = self._member.address
+
+    def add(self, group: Fd) -> None:
+        """ADD a VFIO group, from Linux 6.6 on also a VFIO device, as a member.
+
+        Until Linux 5.18 the group must have a container with an IOMMU set. EBADF; EINVAL: no VFIO
+        file that this kernel takes, or not in that state; EEXIST: a member already; ENOMEM.
+        """
+        self._set_member(KVM_DEV_VFIO_GROUP_ADD, group)
+
+    def delete(self, group: Fd) -> None:
+        """DEL a member. EBADF; until Linux 4.12 EINVAL as for `add`; ENOENT: no member."""
+        self._set_member(KVM_DEV_VFIO_GROUP_DEL, group)
+
+    def _set_member(self, attr: int, group: Fd) -> None:
+        self._member.write(INT32.pack_fields(fd_of(group)))
+        self.set_attr(KVM_DEV_VFIO_GROUP, attr, self._member_address)
+
+    def has_attr(self, attr_group: int, attr: int) -> bool:
+        """KVM_HAS_DEVICE_ATTR, whose ENXIO is False here."""
+        self._attr.write(KVM_DEVICE_ATTR.pack_fields(0, attr_group, attr, 0))
+        try:
+            self.syscalls.ioctl(self._fd, KVM_HAS_DEVICE_ATTR, self._attr)
+        except OSError as error:
+            if error.errno != ENXIO:
+                raise
+            return False
+        return True
+
+    def set_attr(self, attr_group: int, attr: int, address: int | Buffer) -> None:
+        """KVM_SET_DEVICE_ATTR; `address` is where the attribute's value is.
+
+        ENXIO: no such attribute; EFAULT: nothing to read there; then as `add` and `delete`.
+        """
+        at = address if isinstance(address, int) else address.address
+        self._attr.write(KVM_DEVICE_ATTR.pack_fields(0, attr_group, attr, at))
+        self.syscalls.ioctl(self._fd, KVM_SET_DEVICE_ATTR, self._attr)
+
+    def get_attr(self, attr_group: int, attr: int, address: int | Buffer) -> None:
+        """KVM_GET_DEVICE_ATTR. EPERM, always: no attribute of this device can be read."""
+        at = address if isinstance(address, int) else address.address
+        self._attr.write(KVM_DEVICE_ATTR.pack_fields(0, attr_group, attr, at))
+        self.syscalls.ioctl(self._fd, KVM_GET_DEVICE_ATTR, self._attr)
