@@ -87,7 +87,7 @@ class Irqs:
         EFAULT; EINVAL: argsz, index, flags, a range beyond the vectors, no or two kinds of data,
         too little data for argsz; EFAULT: the data; ENOTTY: this index has no such action; then
         what the action says: EINVAL for a wrong state or range, EBADF, EINVAL for what is no
-        eventfd.
+        eventfd; of MSI and MSI-X, the vectors up to that one have lost their eventfds then.
         """
         wanted = VFIO_IRQ_SET.unpack(task.copy_from_user(arg, VFIO_IRQ_SET.size))
         kind = wanted.flags & VFIO_IRQ_SET_DATA_TYPE_MASK
@@ -155,12 +155,16 @@ class Irqs:
             self.mode, self.enabled = wanted.index, end
         elif resizable and end > self.enabled:
             raise KernelError(EINVAL, f"{self.enabled} vectors are enabled")
+        vector = wanted.start
         try:
-            for at in range(wanted.count):
-                self._set_trigger(wanted.start + at, _event(task, data, at))
+            for vector in range(wanted.start, end):
+                self._set_trigger(vector, _event(task, data, vector - wanted.start))
         except KernelError:
             if fresh:
                 self.disable()
+            elif resizable:
+                for lost in range(wanted.start, vector + 1):
+                    self._set_trigger(lost, None)
             raise
 
     def _set_trigger(self, vector: int, event: EventFile | None) -> None:
