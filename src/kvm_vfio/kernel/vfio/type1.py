@@ -19,7 +19,6 @@ from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support, not_modell
 from kvm_vfio.kernel.iommu.domain import Domain
 from kvm_vfio.kernel.vfio.argsz import capability_chain, info_bytes, read_argsz
 from kvm_vfio.uapi.vfio import (
-    VFIO_CHECK_EXTENSION,
     VFIO_DMA_CC_IOMMU,
     VFIO_DMA_MAP_FLAG_READ,
     VFIO_DMA_MAP_FLAG_VADDR,
@@ -230,8 +229,8 @@ class Type1:
 
         EFAULT; EINVAL: argsz, unknown flags, neither read nor write, size 0, not page aligned;
         EINVAL (EOVERFLOW in newer kernels): a range that wraps; EEXIST: something is mapped there;
-        ENOSPC: too many mappings; EINVAL: the IOMMU cannot reach the iova; ENOMEM: no memory, or
-        more than may be locked; EFAULT: the program has no such memory.
+        ENOSPC: too many mappings; EINVAL: the IOMMU cannot reach the iova; ENOMEM; then page by
+        page: EFAULT: the program has no such memory, ENOMEM: it may lock no more.
         """
         wanted = VFIO_IOMMU_TYPE1_DMA_MAP.unpack(
             task.copy_from_user(arg, VFIO_IOMMU_TYPE1_DMA_MAP.size)
@@ -249,7 +248,7 @@ class Type1:
             self._refuse_wrap(wanted.vaddr, wanted.size)
             there = self.mappings.first(wanted.iova, wanted.size)
             if wanted.flags & set_vaddr:
-                return _restore_vaddr(there, wanted, task)
+                return self._restore_vaddr(there, wanted, task)
             if there is not None:
                 raise KernelError(EEXIST, f"iova {there.start:#x} is mapped")
             self._map(wanted, task)
@@ -263,14 +262,26 @@ class Type1:
         if not any(low <= wanted.iova and last <= high for low, high in self.iova_ranges):
             raise KernelError(EINVAL, f"the IOMMU cannot reach iova {wanted.iova:#x} to {last:#x}")
         self.kernel.allocate("vfio_dma")
-        locked = self.kernel.locked_vm.get(task.mm, 0) + wanted.size
-        if task.lock_limit is not None and locked > task.lock_limit:
-            raise KernelError(ENOMEM, f"more than {task.lock_limit} bytes may not be locked")
+        reached = min(wanted.size, self._lockable(task, wanted.size) + _PAGE)
         write = bool(wanted.flags & VFIO_DMA_MAP_FLAG_WRITE)
-        if not task.mm.pinnable(wanted.vaddr, wanted.size, write=write):
+        if not task.mm.pinnable(wanted.vaddr, reached, write=write):
             raise KernelError(EFAULT, f"there is no such memory at {wanted.vaddr:#x}")
+        self._lock(task, wanted.size)
         self.mappings.add(DmaMapping(wanted, task.mm))
-        self.kernel.locked_vm[task.mm] = locked
+
+    def _lockable(self, task: Task, size: int) -> int:
+        """How many of `size` bytes `task` may still lock, in whole pages."""
+        if task.lock_limit is None:
+            return size
+        room = task.lock_limit - self.kernel.locked_vm.get(task.mm, 0)
+        return min(size, max(room - room % _PAGE, 0))
+
+    def _lock(self, task: Task, size: int) -> None:
+        """Charge `size` bytes of its memory to `task`. ENOMEM."""
+        if self._lockable(task, size) < size:
+            raise KernelError(ENOMEM, f"more than {task.lock_limit} bytes may not be locked")
+        locked_vm = self.kernel.locked_vm
+        locked_vm[task.mm] = locked_vm.get(task.mm, 0) + size
 
     def _unlock(self, mapping: DmaMapping) -> None:
         """Uncharge the pages of a mapping that goes; a program without any has no entry."""
@@ -278,6 +289,24 @@ class Type1:
         locked_vm[mapping.mm] -= mapping.size
         if not locked_vm[mapping.mm]:
             del locked_vm[mapping.mm]
+
+    def _restore_vaddr(
+        self, there: DmaMapping | None, wanted: vfio_iommu_type1_dma_map, task: Task
+    ) -> int:
+        """MAP_DMA with FLAG_VADDR: give a mapping that lost its address a new one.
+
+        ENOENT; EINVAL: not the whole mapping, or it has its address; ENOMEM: the caller, whose it
+        is from now on, may lock no more.
+        """
+        if there is None:
+            raise KernelError(ENOENT, f"nothing is mapped at iova {wanted.iova:#x}")
+        if there.vaddr_valid or (there.start, there.size) != (wanted.iova, wanted.size):
+            raise KernelError(EINVAL, "only a whole mapping whose address was taken gets a new one")
+        if there.mm is not task.mm:
+            self._lock(task, there.size)
+            self._unlock(there)
+        there.vaddr, there.mm, there.vaddr_valid = wanted.vaddr, task.mm, True
+        return 0
 
     def _refuse_wrap(self, start: int, size: int) -> None:
         if start + size > _TOP:
@@ -290,7 +319,8 @@ class Type1:
 
         EFAULT; EINVAL: argsz, unknown flags or a mixture; EINVAL: not page aligned, size 0 (with
         FLAG_ALL: iova or size not 0), a range that wraps; EINVAL (version 2): a range that cuts a
-        mapping; EFAULT: the answer cannot be written.
+        mapping; EINVAL: FLAG_VADDR for what lost its address already; EFAULT, with all of it done:
+        the answer cannot be written.
         """
         wanted = VFIO_IOMMU_TYPE1_DMA_UNMAP.unpack(
             task.copy_from_user(arg, VFIO_IOMMU_TYPE1_DMA_UNMAP.size)
@@ -325,7 +355,10 @@ class Type1:
                 self._refuse_cut(start, size)
         unmapped = 0
         invalidate = bool(wanted.flags & VFIO_DMA_UNMAP_FLAG_VADDR)
-        for mapping in self._covered(start, size):
+        covered = self._covered(start, size)
+        if invalidate and not all(mapping.vaddr_valid for mapping in covered):
+            raise KernelError(EINVAL, "a mapping there has lost its address already")
+        for mapping in covered:
             if invalidate:
                 mapping.vaddr_valid = False
             elif mapping.mm is not task.mm:
@@ -357,22 +390,7 @@ class Type1:
             raise KernelError(EINVAL, f"{start:#x} + {size:#x} would cut a mapping in two")
 
 
-def _restore_vaddr(there: DmaMapping | None, wanted: vfio_iommu_type1_dma_map, task: Task) -> int:
-    """MAP_DMA with FLAG_VADDR: give a mapping that lost its address a new one. ENOENT, EINVAL."""
-    if there is None:
-        raise KernelError(ENOENT, f"nothing is mapped at iova {wanted.iova:#x}")
-    if there.vaddr_valid or (there.start, there.size) != (wanted.iova, wanted.size):
-        raise KernelError(EINVAL, "only a whole mapping whose address was taken gets a new one")
-    there.vaddr, there.mm, there.vaddr_valid = wanted.vaddr, task.mm, True
-    return 0
-
-
-def _check_extension(iommu: Type1, task: Task, arg: int) -> int:
-    return type1_extension(iommu.kernel.profile, iommu, arg)
-
-
 TYPE1_IOCTLS = IoctlTable(
-    Row(VFIO_CHECK_EXTENSION, _check_extension, Argument.VALUE),
     Row(VFIO_IOMMU_GET_INFO, Type1.get_info, Argument.ARGSZ),
     Row(VFIO_IOMMU_MAP_DMA, Type1.map_dma, Argument.ARGSZ),
     Row(
