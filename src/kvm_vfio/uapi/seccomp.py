@@ -241,6 +241,7 @@ _NUMBERS: Mapping[str, tuple[int, int | None]] = {
     "ptrace": (101, 117),
     "prctl": (157, 167),
     "mount": (165, 40),
+    "exit_group": (231, 94),
     "inotify_add_watch": (254, 27),
     "openat": (257, 56),
     "newfstatat": (262, 79),
