@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The supervisor's wheel: receive a call, let the model answer, send the answer.
+
+Rule of this file: whatever a program does, it gets an answer and we go on. What the model does not
+know is answered ENOTTY and reported by name; a bug of ours is answered EIO and reported as one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from errno import EIO, ENOENT, ENOTTY
+
+from kvm_vfio.errors import NotModelled
+from kvm_vfio.kernel.error import KernelError
+from kvm_vfio.kernel.file import File
+from kvm_vfio.kernel.kernel import Kernel
+from kvm_vfio.kernel.kvm.device import KvmDeviceFile
+from kvm_vfio.kernel.kvm.system import KvmSystemFile
+from kvm_vfio.kernel.kvm.vfio import KvmVfio
+from kvm_vfio.supervisor.calls import find_request, syscall_name
+from kvm_vfio.supervisor.files import OpenFiles
+from kvm_vfio.supervisor.kvm_host import HostVms
+from kvm_vfio.supervisor.libc import NR
+from kvm_vfio.supervisor.notify import Gone, Listener
+from kvm_vfio.supervisor.paths import Nodes
+from kvm_vfio.supervisor.processes import Processes, Stale, comm
+from kvm_vfio.supervisor.syscalls import CONTINUE, OwnNotification, Syscalls
+from kvm_vfio.trace.recorder import Recorder
+
+_IOCTL = NR.get("ioctl")
+_PAUSE = 0.001  # seconds
+_MOST_LEFT_OPEN = 200
+
+
+class Supervisor:
+    """One program and its descendants, on one kernel."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        recorder: Recorder,
+        listener: Listener,
+        directory: int,
+        nodes: Nodes,
+        *,
+        host_kvm: bool,
+    ) -> None:
+        self.kernel = kernel
+        self.recorder = recorder
+        self.answered = 0
+        self.refusal: str | None = None  # why the program was not let go on, for people
+        self.bugs: list[str] = []
+        self.left_open: list[str] = []  # what processes held when they called exit
+        self._listener = listener
+        self._released: File | None = None
+        self._files = OpenFiles(directory, self._releases)
+        self._processes = Processes(kernel, self._files, listener)
+        self._host_vms = HostVms(kernel) if host_kvm else None
+        self._syscalls = Syscalls(kernel, self._processes, nodes, self._host_vms, self._exits)
+        self._over = False
+        self._held_at_exit: dict[File, str] = {}
+        self._call: tuple[int, ...] = ()
+        recorder.cause = self._cause
+        if not host_kvm:
+            self._files.by_link["/dev/kvm"] = KvmSystemFile(kernel)
+
+    # -- the wheel ---------------------------------------------------------------------------------
+
+    def serve(self, ended: Callable[[], bool], refuse: Callable[[], None]) -> None:
+        """Answer until nobody is left to call, which `ended` says; `refuse` ends the programs."""
+        while not ended():
+            try:
+                while True:
+                    self._call = self._listener.receive()
+                    self._serve_one()
+            except InterruptedError:
+                continue
+            except OwnNotification as error:
+                self.refusal = str(error)
+                refuse()
+            except OSError as error:
+                if error.errno != ENOENT:
+                    raise
+                time.sleep(_PAUSE)  # a call was over before we saw it, or the last caller is gone
+        self._over = True
+        self._files.drain()
+        if self._host_vms is not None:
+            self._host_vms.settle()
+
+    def _serve_one(self) -> None:
+        self.recorder.begin()
+        self._files.drain()
+        if self._host_vms is not None and self._host_vms.orphans:
+            self._host_vms.settle()
+        _, tid, _, nr, _, _, *arguments = self._call
+        try:
+            result = self._answer(tid, nr, arguments)
+        except Gone:
+            return
+        if result == CONTINUE:
+            self._listener.let_continue()
+        else:
+            self.answered += 1
+            self._listener.answer(result)
+
+    def _answer(self, tid: int, nr: int, arguments: list[int]) -> int:
+        handler = self._syscalls.table[nr]
+        try:
+            try:
+                return handler(tid, arguments)
+            except Stale:
+                self._processes.forget(tid)
+                return handler(tid, arguments)
+        except KernelError as error:
+            self.recorder.failed(self._name(), error.errno, error.why)
+            return -error.errno
+        except NotModelled as error:
+            self.recorder.unknown(str(error))
+            return -ENOTTY
+        except Stale:
+            raise Gone from None
+        except (Gone, OwnNotification):
+            raise
+        except Exception:  # noqa: BLE001 - a bug of ours must not stop the program
+            self.bugs.append(traceback.format_exc())
+            return -EIO
+
+    # -- what is worth knowing ---------------------------------------------------------------------
+
+    def handed_out(self) -> Mapping[str, int]:
+        """How many files of each kind programs have opened."""
+        return self._files.handed_out
+
+    def _name(self) -> str:
+        nr, fd, number = self._call[3], self._call[6] & 0xFFFF_FFFF, self._call[7] & 0xFFFF_FFFF
+        if nr != _IOCTL:
+            return syscall_name(nr)
+        try:
+            file = self._processes.thread(self._call[1]).ours(fd)
+        except (Stale, Gone):
+            file = None
+        return find_request(file, number).name
+
+    def _cause(self) -> str:
+        if self._released is not None:
+            return f"the last close of {self._released.name}"
+        tid = self._call[1]
+        return f"{self._name()} by {comm(tid)}[{tid}]"
+
+    def _exits(self, tid: int) -> None:
+        """A process calls exit_group: what it has open now, it did not close itself."""
+        if self._files:
+            with suppress(Gone, Stale, OSError):
+                thread = self._processes.thread(tid)
+                for fd in map(int, os.listdir(f"/proc/{tid}/fd")):
+                    file = thread.ours(fd)
+                    if file is not None:
+                        self._held_at_exit[file] = f"fd {fd} of {thread.name()}, which exited"
+        self._processes.exits(tid)
+
+    def _releases(self, file: File | None) -> None:
+        self._released = file
+        if file is None:
+            return
+        holder = self._held_at_exit.pop(file, "")
+        if holder or self._over:
+            what = file.name
+            if isinstance(file, KvmDeviceFile) and isinstance(file.device, KvmVfio):
+                members = ", ".join(member.name for member in file.device.members)
+                what += f" of VM {file.device.vm.number}, with {members or 'no member'}"
+            self.left_open.append(f"{what}: {holder or 'of a process that was killed'}")
+            del self.left_open[_MOST_LEFT_OPEN:]

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Who calls: threads, the processes they belong to, and the address spaces these run in.
+
+Rule of this file: a thread id is a number that is used again, so what is remembered about a thread
+is reached through its /proc directory, a handle that dies with it.
+
+Threads share an address space, and so does a vforked child until it execs; a forked child has
+another, and exec makes a new one. The model compares address spaces by identity, because KVM does.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+from contextlib import suppress
+from errno import EBADF
+from typing import NamedTuple
+
+from kvm_vfio.kernel.error import KernelError
+from kvm_vfio.kernel.file import EventFile, File, OtherFile
+from kvm_vfio.kernel.kernel import Kernel
+from kvm_vfio.kernel.task import Task
+from kvm_vfio.supervisor.files import OpenFiles
+from kvm_vfio.supervisor.libc import kcmp, pidfd_getfd
+from kvm_vfio.supervisor.memory import AddressSpace
+from kvm_vfio.supervisor.notify import Gone, Listener
+from kvm_vfio.uapi.fcntl import O_PATH
+from kvm_vfio.uapi.seccomp import KCMP_VM
+
+_EVENTFD = "anon_inode:[eventfd]"
+
+
+class Stale(Exception):
+    """What is remembered under this thread id is about a thread that is gone."""
+
+
+class Thread:
+    """One thread that has called us: the `Files` of the model, and its `task`."""
+
+    __slots__ = ("_by_link", "_directory", "_listener", "_open_files", "mm", "task", "tgid", "tid")
+
+    def __init__(
+        self, tid: int, tgid: int, mm: AddressSpace, kernel: Kernel, files: OpenFiles, by: Listener
+    ) -> None:
+        self.tid = tid
+        self.tgid = tgid
+        self.mm = mm
+        self.task = Task(kernel, self, mm)
+        self._open_files = files
+        self._by_link = files.by_link
+        self._listener = by
+        self._directory = os.open(f"/proc/{tid}/fd", os.O_RDONLY | os.O_DIRECTORY)
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # it was never opened
+            os.close(self._directory)
+
+    def link(self, fd: int) -> str | None:
+        """What /proc says of a number; None for one that is free. Stale."""
+        try:
+            return os.readlink(str(fd), dir_fd=self._directory)
+        except OSError:
+            self._require_alive()
+            return None
+
+    def _require_alive(self) -> None:
+        try:
+            os.fstat(self._directory)
+        except OSError:
+            raise Stale from None
+
+    def ours(self, fd: int) -> File | None:
+        """Our file behind a number, None for all others. Stale."""
+        try:
+            return self._by_link.get(os.readlink(str(fd), dir_fd=self._directory))
+        except OSError:
+            link = self.link(fd)
+            return self._by_link.get(link) if link else None
+
+    def get(self, fd: int) -> File | None:
+        """`Files.get`."""
+        return self.ours(fd) or self._other(fd)
+
+    def _other(self, fd: int) -> File | None:
+        link = self.link(fd)
+        if link is None or self._is_path_only(fd):
+            return None
+        return ProgramEvent(self.tgid, fd) if link == _EVENTFD else OtherFile(link)
+
+    def _is_path_only(self, fd: int) -> bool:
+        with suppress(OSError), open(f"/proc/{self.tid}/fdinfo/{fd}", encoding="ascii") as info:
+            for line in info:
+                name, _, value = line.partition(":")
+                if name == "flags":
+                    return bool(int(value, 8) & O_PATH)
+        return False
+
+    def install(self, file: File) -> int:
+        """`Files.install`: closed on exec, as all that an ioctl opens."""
+        return self.open(file, close_on_exec=True)
+
+    def open(self, file: File, *, close_on_exec: bool) -> int:
+        """Give `file`, with its reference, to this thread's process; the number it has there."""
+        return self._open_files.install(
+            file, lambda fd: self._listener.add_fd(fd, close_on_exec=close_on_exec)
+        )
+
+    def name(self) -> str:
+        """The program's name and the process, for people."""
+        return f"{comm(self.tid)}[{self.tgid}]"
+
+
+class ProgramEvent(EventFile):
+    """An eventfd of the program. While the model holds it, we have a number of our own for it."""
+
+    __slots__ = ("_fd", "_pid", "_their_fd")
+
+    def __init__(self, pid: int, fd: int) -> None:
+        super().__init__()
+        self.references = 0  # found, and not yet held
+        self._pid, self._their_fd, self._fd = pid, fd, -1
+
+    def get(self) -> None:
+        """Hold it. EBADF: it is closed meanwhile."""
+        if not self.references:
+            self._fd = duplicate(self._pid, self._their_fd)
+        super().get()
+
+    def signal(self) -> None:
+        """Add 1 to the program's counter; one that is full stays full."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        if poll.poll(0):
+            os.eventfd_write(self._fd, 1)
+
+    def release(self) -> None:
+        """Let our number go."""
+        os.close(self._fd)
+
+
+def duplicate(pid: int, fd: int) -> int:
+    """Our own number for the file behind `fd` of process `pid`. EBADF."""
+    try:
+        pidfd = os.pidfd_open(pid)
+        try:
+            return pidfd_getfd(pidfd, fd)
+        finally:
+            os.close(pidfd)
+    except OSError as error:
+        raise KernelError(EBADF, f"fd {fd} of process {pid} is not open") from error
+
+
+def comm(pid: int) -> str:
+    """What the kernel calls the program of process or thread `pid`."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return "?"
+
+
+class _Process(NamedTuple):
+    """`started`: when, in clock ticks; with the id it names a process for good."""
+
+    started: int
+    mm: AddressSpace
+
+
+class Processes:
+    """Every thread that has called us."""
+
+    def __init__(self, kernel: Kernel, files: OpenFiles, listener: Listener) -> None:
+        self._kernel = kernel
+        self._files = files
+        self._listener = listener
+        self._threads: dict[int, Thread] = {}
+        self._processes: dict[int, _Process] = {}
+        self._execs: dict[int, int] = {}  # tgid -> the /proc/PID/mem it had when it called exec
+        self._most_threads = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+
+    def __contains__(self, tgid: int) -> bool:
+        return tgid in self._processes
+
+    def memory(self, tid: int) -> AddressSpace:
+        """Only to read what `tid` points to, whoever that is."""
+        return AddressSpace(tid, self._listener.require_valid)
+
+    def thread(self, tid: int) -> Thread:
+        """The thread that calls. Gone."""
+        thread = self._threads.get(tid) or self._meet(tid)
+        if thread.tgid in self._execs and self._has_execed(thread.tgid):
+            thread = self._meet(tid)
+        thread.mm.caller.value = tid
+        return thread
+
+    def forget(self, tid: int) -> None:
+        """The thread is gone."""
+        self._threads.pop(tid, None)
+
+    def _meet(self, tid: int) -> Thread:
+        while len(self._threads) >= self._most_threads:
+            self._threads.pop(next(iter(self._threads)))
+        try:
+            tgid = _status(tid, "Tgid")
+            started = _started(tgid)
+            process = self._processes.get(tgid)
+            if process is None or process.started != started:
+                process = _Process(started, self._new_mm(tid, tgid))
+                self._remember(tgid, process)
+            thread = Thread(tid, tgid, process.mm, self._kernel, self._files, self._listener)
+        except OSError:
+            raise Gone from None
+        self._threads[tid] = thread
+        return thread
+
+    def _new_mm(self, tid: int, tgid: int) -> AddressSpace:
+        parent = _status(tgid, "PPid")
+        process = self._processes.get(parent)
+        if process is not None and _share_memory(tgid, parent):  # it was vforked
+            return process.mm
+        return AddressSpace(tgid, self._listener.require_valid)
+
+    def _remember(self, tgid: int, process: _Process) -> None:
+        if len(self._processes) >= self._most_threads:
+            for each in [pid for pid in self._processes if not os.path.exists(f"/proc/{pid}")]:
+                self.ended(each)
+        self._processes[tgid] = process
+
+    def exits(self, tid: int) -> None:
+        """A thread calls exit_group: its process will not call again."""
+        if tid in self._threads:
+            tgid = self._threads[tid].tgid
+            for each in [each for each, t in self._threads.items() if t.tgid == tgid]:
+                self.forget(each)
+            self.ended(tgid)
+
+    def ended(self, tgid: int) -> None:
+        """The process exits or is gone: its number may be somebody else's next."""
+        self._processes.pop(tgid, None)
+        if tgid in self._execs:
+            os.close(self._execs.pop(tgid))
+
+    # -- exec --------------------------------------------------------------------------------------
+
+    def execs(self, tid: int) -> None:
+        """A thread calls exec. Whether that works out shows at the next call of its process."""
+        if not self._processes:
+            return
+        with suppress(OSError):
+            tgid = _status(tid, "Tgid")
+            if tgid in self._processes and tgid not in self._execs:
+                self._execs[tgid] = os.open(f"/proc/{tid}/mem", os.O_RDONLY)
+
+    def _has_execed(self, tgid: int) -> bool:
+        # The handle from before reads nothing once nobody uses that memory; who was vforked and
+        # leaves its parent's memory does not end it.
+        try:
+            over = os.pread(self._execs[tgid], 1, 0) == b""
+        except OSError:  # the memory is there, though nothing is at 0
+            over = False
+        mm = self._processes[tgid].mm
+        if not over and (mm.tgid == tgid or _share_memory(tgid, mm.tgid)):
+            return False
+        for tid in [tid for tid, thread in self._threads.items() if thread.tgid == tgid]:
+            self.forget(tid)
+        self.ended(tgid)
+        return True
+
+
+def _share_memory(tgid: int, other: int) -> bool:
+    try:
+        return kcmp(tgid, other, KCMP_VM) == 0
+    except OSError:
+        return False
+
+
+def _status(tid: int, field: str) -> int:
+    """A number in /proc/TID/status. OSError: there is no such thread."""
+    with open(f"/proc/{tid}/status", encoding="utf-8", errors="replace") as status:
+        for line in status:
+            name, _, value = line.partition(":")
+            if name == field:
+                return int(value)
+    raise OSError(f"/proc/{tid}/status has no {field}")
+
+
+def _started(tgid: int) -> int:
+    with open(f"/proc/{tgid}/stat", encoding="utf-8", errors="replace") as stat:
+        return int(stat.read().rpartition(")")[2].split()[19])

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a person reads when the program has ended.
+
+Rule of this file: it reads what others remembered and decides nothing. Every line begins with the
+command's name, since it stands among what the program itself wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kvm_vfio.supervisor.loop import Supervisor
+
+
+def summary(supervisor: Supervisor, setting: str) -> str:
+    """The report; `setting` says which machine and kernel it was."""
+    lines = [setting, *_lines(supervisor)]
+    return "".join(f"kvm-vfio: {line}\n" for line in lines)
+
+
+def _lines(supervisor: Supervisor) -> Iterator[str]:
+    yield from _counts(supervisor)
+    yield from _coherency(supervisor)
+    yield from _held(supervisor)
+    yield from _failures(supervisor)
+    yield from _unknown(supervisor)
+
+
+def _counts(supervisor: Supervisor) -> Iterator[str]:
+    recorder = supervisor.recorder
+    if not supervisor.answered:
+        yield "the program made no call on KVM-VFIO or VFIO"
+        return
+    opened = ", ".join(f"{kind} {n} x" for kind, n in supervisor.handed_out().items())
+    yield f"{supervisor.answered} calls answered; opened: {opened or 'nothing'}"
+    if recorder.members_taken:
+        yield f"KVM-VFIO: members added {recorder.members_taken} x"
+
+
+def _coherency(supervisor: Supervisor) -> Iterator[str]:
+    recorder = supervisor.recorder
+    for change in recorder.changes:
+        if change.noncoherent:
+            because = "; ".join(change.reasons)
+            yield f"VM {change.vm}: WBINVD is executed from here: {change.cause}: {because}"
+        else:
+            yield f"VM {change.vm}: WBINVD is a no-op from here: {change.cause}"
+    if recorder.changes_left_out:
+        yield f"and {recorder.changes_left_out} changes more"
+    if supervisor.answered and not recorder.changes:
+        yield "WBINVD was a no-op all the time: there was no noncoherent DMA"
+
+
+def _held(supervisor: Supervisor) -> Iterator[str]:
+    for line in supervisor.left_open:
+        yield f"left open: {line}"
+    for line in supervisor.recorder.leaked:
+        yield f"leaked: {line}"
+    picture = supervisor.kernel.snapshot()
+    for vm in picture.vms:
+        yield f"leaked: VM {vm.number} still has {vm.references} references"
+    for group in picture.vfio_groups:
+        if group.is_open or group.container_users:
+            yield f"leaked: VFIO group {group.number} is still in use"
+
+
+def _failures(supervisor: Supervisor) -> Iterator[str]:
+    for (call, errno, why), times in supervisor.recorder.failures.items():
+        yield (
+            f"failed, {times} x: {call}: {errno}, {why}" if errno else f"failed, {times} x: {call}"
+        )
+
+
+def _unknown(supervisor: Supervisor) -> Iterator[str]:
+    for what, times in supervisor.recorder.not_modelled.items():
+        yield f"NOT MODELLED, {times} x, answered ENOTTY: {what}"
+    for bug in supervisor.bugs:
+        yield f"a bug in kvm-vfio, answered EIO; please report it:\n{bug}"

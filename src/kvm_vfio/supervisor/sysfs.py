@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The described machine as programs find it: its part of /sys, and its nodes in /dev.
+
+Rule of this file: pure; what a machine looks like, and nothing of how that comes to be seen.
+
+The PCI bus, IOMMU groups and VFIO classes are the described machine's alone. Everything else is
+this computer's, its PCI devices under /sys/devices included, to which other parts of /sys point.
+Nothing of it can be written: a driver cannot be bound through it.
+"""
+
+from __future__ import annotations
+
+from kvm_vfio.kernel.iommu.group import IommuGroup, PciFunction
+from kvm_vfio.kernel.kernel import Kernel
+from kvm_vfio.kernel.pci.config import ConfigSpace
+from kvm_vfio.machine.model import Bar, BarKind, PciDevice
+from kvm_vfio.supervisor.tree import Blank, Directory, Link, NodeOfDevice
+from kvm_vfio.uapi.pci import PCI_BASE_ADDRESS_0
+
+_RESERVED = b"0x00000000fee00000 0x00000000feefffff msi\n"
+_RESOURCES = 13  # lines in `resource`: BARs, ROM, six of SR-IOV
+_IRQ = 11
+
+# IORESOURCE_*: what is decoded, and the alignment by size that PCI asks for.
+_FLAGS = {BarKind.IO: 0x40101, BarKind.MEMORY32: 0x40200, BarKind.MEMORY64: 0x140204}
+_PREFETCH = 0x2008
+
+# Where BARs are given their addresses, one after the other.
+_WINDOWS = {
+    BarKind.IO: 0x1000,
+    BarKind.MEMORY32: 0x8000_0000,
+    BarKind.MEMORY64: 0x20_0000_0000,
+}
+
+
+def dev_tree(kernel: Kernel, *, kvm: bool) -> Directory:
+    """/dev: the nodes of VFIO, and with `kvm` that of KVM, which also opens to be read only."""
+    vfio = Directory({"vfio": NodeOfDevice(0o666)}, whole=True)
+    for number in kernel.vfio_groups:
+        vfio[str(number)] = NodeOfDevice(0o600)
+    tree = Directory({"vfio": vfio})
+    if kvm:
+        tree["kvm"] = Blank(0o666)
+    return tree
+
+
+def sys_tree(kernel: Kernel) -> Directory:
+    """/sys: the PCI functions, their IOMMU groups and IOMMUs, and VFIO's groups."""
+    tree = Directory()
+    for path in ("bus/pci/devices", "kernel/iommu_groups", "class/iommu", "class/vfio"):
+        tree.put(path, Directory(whole=True))
+    tree.put("bus/pci/drivers", Directory({"vfio-pci": Directory()}, whole=True))
+    tree.put("class/vfio-dev", Directory(whole=True))
+    windows = dict(_WINDOWS)
+    vfio_devices = 0
+    for group in kernel.iommu_groups.values():
+        _put_group(tree, group)
+        for function in group.functions:
+            _put_function(tree, function, _addresses(function.static, windows))
+            if function.vfio_device is not None and not kernel.profile.member_is_group:
+                where = f"{_home(function.static)}/vfio-dev/vfio{vfio_devices}"
+                tree.put(f"devices/{where}/subsystem", Link(f"{_up(where)}/class/vfio-dev"))
+                tree.put(f"class/vfio-dev/vfio{vfio_devices}", Link(f"../../devices/{where}"))
+                vfio_devices += 1
+    for number in kernel.vfio_groups:
+        where = f"virtual/vfio/{number}"
+        tree.put(f"class/vfio/{number}", Link(f"../../devices/{where}"))
+        tree.put(f"devices/{where}/uevent", f"DEVNAME=vfio/{number}\n".encode())
+        tree.put(f"devices/{where}/subsystem", Link(f"{_up(where)}/class/vfio"))
+    return tree
+
+
+def _home(static: PciDevice) -> str:
+    """The function's directory below /sys/devices: every bus is a root bus here."""
+    domain, bus, _ = static.address.split(":")
+    return f"pci{domain}:{bus}/{static.address}"
+
+
+def _up(where: str) -> str:
+    """From a directory below /sys/devices back to /sys."""
+    return "/".join([".."] * (where.count("/") + 2))
+
+
+def _put_group(tree: Directory, group: IommuGroup) -> None:
+    where = f"kernel/iommu_groups/{group.number}"
+    tree.put(f"{where}/type", b"DMA-FQ\n")
+    tree.put(f"{where}/reserved_regions", _RESERVED)
+    tree.put(f"{where}/devices", Directory())
+    iommu = f"virtual/iommu/{group.iommu.name}"
+    tree.put(f"class/iommu/{group.iommu.name}", Link(f"../../devices/{iommu}"))
+    tree.put(f"devices/{iommu}/subsystem", Link(f"{_up(iommu)}/class/iommu"))
+    for function in group.functions:
+        address, home = function.static.address, _home(function.static)
+        tree.put(f"{where}/devices/{address}", Link(f"../../../../devices/{home}"))
+        tree.put(f"devices/{iommu}/devices/{address}", Link(f"{_up(iommu + '/')}/devices/{home}"))
+
+
+def _put_function(tree: Directory, function: PciFunction, starts: dict[Bar, int]) -> None:
+    static, home = function.static, _home(function.static)
+    top = _up(home)
+    files: dict[str, str | bytes] = {
+        "vendor": f"0x{static.vendor:04x}",
+        "device": f"0x{static.device:04x}",
+        "subsystem_vendor": f"0x{static.subsystem_vendor:04x}",
+        "subsystem_device": f"0x{static.subsystem_device:04x}",
+        "class": f"0x{static.class_code:06x}",
+        "revision": f"0x{static.revision:02x}",
+        "irq": str(_IRQ if static.interrupt_pin else 0),
+        "resource": _resource(static, starts),
+        "config": _config(static, starts),
+        "modalias": _modalias(static),
+        "uevent": _uevent(function),
+        "driver_override": "(null)" if function.driver is None else function.driver,
+        "enable": "0",
+        "numa_node": "-1",
+        "local_cpulist": "",
+        "msi_bus": "1",
+        "broken_parity_status": "0",
+        "dma_mask_bits": "32",
+        "consistent_dma_mask_bits": "32",
+        "power_state": "D0",
+    }
+    for name, content in files.items():
+        data = content if isinstance(content, bytes) else f"{content}\n".encode()
+        tree.put(f"devices/{home}/{name}", data)
+    group, iommu = function.iommu_group.number, function.iommu_group.iommu.name
+    links = {
+        "subsystem": "bus/pci",
+        "iommu_group": f"kernel/iommu_groups/{group}",
+        "iommu": f"devices/virtual/iommu/{iommu}",
+    }
+    if function.driver is not None:
+        links["driver"] = f"bus/pci/drivers/{function.driver}"
+        of_driver = f"{links['driver']}/{static.address}"
+        tree.put(of_driver, Link(f"../../../../devices/{home}"))
+    for name, target in links.items():
+        tree.put(f"devices/{home}/{name}", Link(f"{top}/{target}"))
+    tree.put(f"bus/pci/devices/{static.address}", Link(f"../../../devices/{home}"))
+
+
+def _addresses(static: PciDevice, windows: dict[BarKind, int]) -> dict[Bar, int]:
+    """Give every BAR an aligned place in its window."""
+    starts = {}
+    for bar in static.bars:
+        starts[bar] = -(-windows[bar.kind] // bar.size) * bar.size
+        windows[bar.kind] = starts[bar] + bar.size
+    return starts
+
+
+def _resource(static: PciDevice, starts: dict[Bar, int]) -> str:
+    lines = [(0, 0, 0)] * _RESOURCES
+    for bar, start in starts.items():
+        flags = _FLAGS[bar.kind] | (_PREFETCH if bar.prefetchable else 0)
+        lines[bar.index] = (start, start + bar.size - 1, flags)
+    return "\n".join(" ".join(f"0x{number:016x}" for number in line) for line in lines)
+
+
+def _config(static: PciDevice, starts: dict[Bar, int]) -> bytes:
+    space = ConfigSpace(static)
+    for bar, start in starts.items():
+        width = 8 if bar.kind is BarKind.MEMORY64 else 4
+        at = PCI_BASE_ADDRESS_0 + 4 * bar.index
+        flags = space.value(at, width)
+        space.data[at : at + width] = (start % (1 << 8 * width) | flags).to_bytes(width, "little")
+    return bytes(space.data)
+
+
+def _modalias(static: PciDevice) -> str:
+    base, sub, interface = static.class_code.to_bytes(3, "big")
+    return (
+        f"pci:v{static.vendor:08X}d{static.device:08X}"
+        f"sv{static.subsystem_vendor:08X}sd{static.subsystem_device:08X}"
+        f"bc{base:02X}sc{sub:02X}i{interface:02X}"
+    )
+
+
+def _uevent(function: PciFunction) -> str:
+    static = function.static
+    lines = [] if function.driver is None else [f"DRIVER={function.driver}"]
+    lines += [
+        f"PCI_CLASS={static.class_code:04X}",
+        f"PCI_ID={static.vendor:04X}:{static.device:04X}",
+        f"PCI_SUBSYS_ID={static.subsystem_vendor:04X}:{static.subsystem_device:04X}",
+        f"PCI_SLOT_NAME={static.address}",
+        f"MODALIAS={_modalias(static)}",
+    ]
+    return "\n".join(lines)

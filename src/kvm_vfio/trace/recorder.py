@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What happened, as the model tells it and in the order it happened.
+
+Rule of this file: it listens and remembers, and its memory is bounded: what happens again is
+counted, and what is too much is counted as too much.
+
+Whoever makes calls on the model says when each begins and which it is (`cause`), so that every
+effect has one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from errno import errorcode
+from typing import TypeVar
+
+from kvm_vfio.kernel.kvm.vfio import KvmVfio
+from kvm_vfio.kernel.kvm.vm import Vm
+from kvm_vfio.kernel.observer import Observer
+from kvm_vfio.kernel.vfio.external import Member
+from kvm_vfio.kernel.x86.wbinvd import why_wbinvd
+
+_Kind = TypeVar("_Kind", bound=Hashable)
+
+_MOST_KINDS = 200
+_MOST_CHANGES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A VM's WBINVD begins or ceases to be executed; `cause` is a call, `reasons` are the why."""
+
+    vm: int
+    noncoherent: bool
+    cause: str
+    reasons: tuple[str, ...]
+
+
+class Recorder(Observer):
+    """The history of one kernel, as much of it as a person reads afterwards.
+
+    `effects` has what the call at hand brought about, one sentence each, for whoever takes them.
+    """
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.changes_left_out = 0
+        self.failures: Counter[tuple[str, str, str]] = Counter()  # call, errno, why
+        self.not_modelled: Counter[str] = Counter()
+        self.leaked: list[str] = []
+        self.vms = 0
+        self.members_taken = 0
+        self.effects: list[str] = []
+        self.cause: Callable[[], str] = lambda: "nobody"  # asked only if a call matters
+        self._member = ""
+
+    # -- calls -------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A call begins; `cause` now names it."""
+        self.effects.clear()
+        self._member = ""
+
+    def failed(self, call: str, errno: int, why: str) -> None:
+        """A call was answered with -errno."""
+        _count(self.failures, (call, errorcode.get(errno, str(errno)), why), ("others", "", ""))
+
+    def unknown(self, what: str) -> None:
+        """A call that the model cannot answer."""
+        _count(self.not_modelled, what, "others")
+
+    # -- Observer ----------------------------------------------------------------------------------
+
+    def vm_created(self, vm: Vm) -> None:
+        self.vms += 1
+        self.effects.append(f"VM {vm.number} is made")
+
+    def vm_destroyed(self, vm: Vm) -> None:
+        self.effects.append(f"VM {vm.number} is destroyed")
+
+    def noncoherent_dma_registered(self, vm: Vm) -> None:
+        self._changed(vm, noncoherent=True)
+
+    def noncoherent_dma_unregistered(self, vm: Vm) -> None:
+        self._changed(vm, noncoherent=False)
+
+    def _changed(self, vm: Vm, *, noncoherent: bool) -> None:
+        state = "on" if noncoherent else "off"
+        self.effects.append(f"noncoherent DMA of VM {vm.number}: {state}")
+        if vm.noncoherent_dma_count > 1 or (vm.noncoherent_dma_count == 1) != noncoherent:
+            return  # the other registrar is there as well
+        if len(self.changes) >= _MOST_CHANGES:
+            self.changes_left_out += 1
+            return
+        cause = self.cause() + (f" ({self._member})" if self._member else "")
+        self.changes.append(Change(vm.number, noncoherent, cause, tuple(why_wbinvd(vm))))
+
+    def reference_taken(self, device: KvmVfio, member: Member) -> None:
+        self.members_taken += 1
+        self._member = f"ADD of {member.name}"
+        self.effects.append(f"the KVM-VFIO device of VM {device.vm.number} holds {member.name}")
+
+    def reference_dropped(self, device: KvmVfio, member: Member) -> None:
+        self._member = f"{member.name} leaves"
+        self.effects.append(
+            f"the KVM-VFIO device of VM {device.vm.number} lets go of {member.name}"
+        )
+
+    def reference_leaked(self, device: KvmVfio, member: Member) -> None:
+        self.leaked.append(
+            f"{member.name}: the KVM-VFIO device of VM {device.vm.number} is gone and VFIO was not"
+            " loaded, so the reference is held for ever"
+        )
+        del self.leaked[_MOST_KINDS:]
+
+
+def _count(counter: Counter[_Kind], kind: _Kind, others: _Kind) -> None:
+    counter[kind if kind in counter or len(counter) < _MOST_KINDS else others] += 1
