@@ -52,6 +52,7 @@ class File:
     kind: ClassVar[str] = "file"  # as a person would name it
     link: ClassVar[str] = ""  # what /proc/PID/fd/N shows
     ioctls: ClassVar[IoctlTable] = IoctlTable()
+    positional: ClassVar[bool] = False  # pread(2) and pwrite(2) get as far as the file
 
     def __init__(self) -> None:
         self.references = 1
@@ -90,12 +91,18 @@ class File:
         return handler(self, task, arg)
 
     def read(self, task: Task, size: int, offset: int | None) -> bytes:
-        """read(2) and, with an offset, pread(2). EINVAL: these files have nothing to read."""
+        """read(2) and, with an offset, pread(2). ESPIPE; EINVAL: there is nothing to read."""
+        self._refuse_position(offset)
         raise KernelError(EINVAL, f"{self.kind} cannot be read")
 
     def write(self, task: Task, data: bytes, offset: int | None) -> int:
-        """write(2) and, with an offset, pwrite(2). EINVAL: these files take no data."""
+        """write(2) and, with an offset, pwrite(2). ESPIPE; EINVAL: these files take no data."""
+        self._refuse_position(offset)
         raise KernelError(EINVAL, f"{self.kind} cannot be written")
+
+    def _refuse_position(self, offset: int | None) -> None:
+        if offset is not None and not self.positional:
+            raise KernelError(ESPIPE, f"{self.kind} has no position")
 
     def lseek(self, offset: int) -> int:
         """lseek(2). ESPIPE: these files have no position."""
@@ -144,6 +151,7 @@ class EventFile(File):
 
     def read(self, task: Task, size: int, offset: int | None) -> bytes:
         """The counter, 8 bytes. EINVAL: too few bytes asked; EAGAIN: nothing has been signalled."""
+        self._refuse_position(offset)
         if size < _COUNTER:
             raise KernelError(EINVAL, "an eventfd is read in 8 bytes")
         if not self.count:
@@ -153,6 +161,7 @@ class EventFile(File):
 
     def write(self, task: Task, data: bytes, offset: int | None) -> int:
         """Add 8 bytes' worth to the counter. EINVAL; EAGAIN: it would reach all ones."""
+        self._refuse_position(offset)
         if len(data) < _COUNTER or data[:_COUNTER] == b"\xff" * _COUNTER:
             raise KernelError(EINVAL, "an eventfd takes 8 bytes, and not all ones")
         count = self.count + int.from_bytes(data[:_COUNTER], "little")

@@ -41,7 +41,7 @@ class Files(Protocol):
         """The file behind `fd`; None for a number that is free, or opened with O_PATH."""
 
     def install(self, file: File) -> int:
-        """Give `file` the lowest free number; the caller's reference goes with it."""
+        """Give `file` the lowest free number. EMFILE, ENFILE; the reference goes even then."""
 
 
 class Task:

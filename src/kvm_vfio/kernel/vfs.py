@@ -18,10 +18,19 @@ if TYPE_CHECKING:
     from kvm_vfio.kernel.file import File
     from kvm_vfio.kernel.task import Task
 
+FIGETBSZ = Request(0x2, "FIGETBSZ", INT32)
 FIONBIO = Request(0x5421, "FIONBIO", INT32)
 FIONCLEX = Request(0x5450, "FIONCLEX")
 FIOCLEX = Request(0x5451, "FIOCLEX")
 FIOASYNC = Request(0x5452, "FIOASYNC", INT32)
+
+
+_BLOCK_SIZE = 4096  # of anonymous inodes and of /dev
+
+
+def _block_size(file: File, task: Task, arg: int) -> int:
+    task.copy_to_user(arg, INT32.pack(INT32.type(_BLOCK_SIZE)))
+    return 0
 
 
 def _read_flag(file: File, task: Task, arg: int) -> int:
@@ -40,6 +49,7 @@ def _fasync(file: File, task: Task, arg: int) -> int:
 
 
 VFS_IOCTLS = IoctlTable(
+    Row(FIGETBSZ, _block_size, Argument.FIXED),
     Row(FIONBIO, _read_flag, Argument.FIXED),
     Row(FIOASYNC, _fasync, Argument.FIXED),
     Row(FIOCLEX, _close_on_exec, Argument.VALUE),

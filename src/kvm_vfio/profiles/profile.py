@@ -59,7 +59,10 @@ class Profile:
     failed_del_updates_coherency: bool
 
     # VFIO groups
-    set_container_checks_viability: bool  # EPERM there; else SET_CONTAINER is 0 and others fail
+    group_claims_dma: (
+        bool  # a group in a container is owned: SET_CONTAINER of one that is not viable
+    )
+    # is EPERM, and no native driver binds; else SET_CONTAINER is 0, and a native driver is a BUG
     set_container_fget_first: (
         bool  # EBADF before all else; else a negative fd is EINVAL, and EINVAL
     )
@@ -79,6 +82,8 @@ class Profile:
     nesting_errno: int  # SET_IOMMU(6)
     unmap_all: bool  # VFIO_DMA_UNMAP_FLAG_ALL and CHECK_EXTENSION(9)
     update_vaddr: bool  # the VADDR flags and CHECK_EXTENSION(10)
+    unmap_checks_mm: bool  # UNMAP_DMA stops at a mapping that another mm made
+    unreachable_iova_errno: int  # MAP_DMA of an iova that the IOMMU cannot translate
     dma_overflow_errno: int  # MAP_DMA, UNMAP_DMA of a range that wraps
     type1_capabilities: bool  # IOMMU_GET_INFO has a capability chain
     type1_page_sizes: int  # IOMMU_GET_INFO, bitmap

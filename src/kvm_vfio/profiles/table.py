@@ -9,7 +9,7 @@ patch itself.
 from __future__ import annotations
 
 from dataclasses import replace
-from errno import EBADFD, EINVAL, ENODEV, ENXIO, EOVERFLOW
+from errno import EBADFD, EFAULT, EINVAL, ENODEV, ENXIO, EOVERFLOW
 from types import MappingProxyType
 
 from kvm_vfio.profiles.profile import Coherency, DeviceEnd, DomainScope, Profile
@@ -35,7 +35,7 @@ PATCH = Profile(
     accepts_device_file=False,
     del_looks_up_again=True,
     failed_del_updates_coherency=True,
-    set_container_checks_viability=False,
+    group_claims_dma=False,
     set_container_fget_first=False,
     wrong_container_errno=EINVAL,
     device_lookup_first=False,
@@ -49,6 +49,8 @@ PATCH = Profile(
     nesting_errno=ENODEV,
     unmap_all=False,
     update_vaddr=False,
+    unmap_checks_mm=False,
+    unreachable_iova_errno=EFAULT,  # the IOMMU driver's refusal to map; there was no check before
     dma_overflow_errno=EINVAL,
     type1_capabilities=False,
     type1_page_sizes=_ANY_PAGE,
@@ -72,6 +74,8 @@ LINUX_5_10 = replace(
     nesting_extension=True,  # f5c9ecebaf2a (3.19)
     info_size=20,
     type1_capabilities=True,
+    unmap_checks_mm=True,  # 8f0d5bb95f76 (4.10) [D]
+    unreachable_iova_errno=EINVAL,  # 9b77e5c79840 (4.17)
     dma_entry_limit=65535,
 )
 
@@ -84,12 +88,13 @@ LINUX_6_1 = replace(
     device_end=DeviceEnd.RELEASED_ON_CLOSE,  # 51cdc8bc120e (6.2, 6.1.9)
     coherency=Coherency.GROUP_CONTAINER,
     member_is_group=False,
-    set_container_checks_viability=True,
+    group_claims_dma=True,
     set_container_fget_first=True,
     device_lookup_first=True,
     status_without_devices_errno=ENODEV,
     domain_scope=DomainScope.OWN_UNITS,
     nesting_errno=EINVAL,
+    unmap_checks_mm=False,  # "vfio: remove useless judgement" (6.0) [D]
     unmap_all=True,
     update_vaddr=True,
     type1_page_sizes=_VTD_PAGES,

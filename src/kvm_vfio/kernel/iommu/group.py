@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kvm_vfio.errors import NotModelled
 from kvm_vfio.kernel.vfio.group import VfioGroup
 
 if TYPE_CHECKING:
@@ -36,8 +37,13 @@ class PciFunction:
         self.vfio_device: VfioDevice | None = None
 
     def probe(self, driver: str | None) -> bool:
-        """Let `driver` take the function. False: it may not, because the group has a DMA owner."""
+        """Let `driver` take the function. False: it may not, because the group has a DMA owner.
+
+        NotModelled: a native driver in a group that VFIO uses, where Linux stops with a BUG.
+        """
         if driver not in _NO_DMA_OF_THEIR_OWN and self.iommu_group.owner is not None:
+            if not self.iommu_group.kernel.profile.group_claims_dma:
+                raise NotModelled(f"{driver} takes {self.static.address} from under VFIO: a BUG")
             return False
         self.driver = driver
         if driver == VFIO_PCI:

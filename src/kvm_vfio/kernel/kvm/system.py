@@ -38,6 +38,7 @@ class KvmSystemFile(File):
     __slots__ = ("kernel",)
     kind = "/dev/kvm"
     link = "/dev/kvm"
+    positional = True
 
     def __init__(self, kernel: Kernel) -> None:
         super().__init__()
@@ -49,6 +50,10 @@ class KvmSystemFile(File):
         if handler is None:
             raise KernelError(EINVAL, f"/dev/kvm has no ioctl {request:#010x}")
         return handler(self, task, arg)
+
+    def lseek(self, offset: int) -> int:
+        """lseek(2): any, and it stays at 0."""
+        return 0
 
     def get_api_version(self, task: Task, arg: int) -> int:
         """KVM_GET_API_VERSION. EINVAL for an argument that is not 0."""

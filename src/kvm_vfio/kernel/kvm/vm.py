@@ -144,6 +144,10 @@ class VmFile(File):
         """kvm_vm_release."""
         self.vm.put()
 
+    def lseek(self, offset: int) -> int:
+        """lseek(2): any, and it stays at 0."""
+        return 0
+
     def unlocked_ioctl(self, task: Task, request: int, arg: int) -> int:
         """EIO from another mm than the creator's, before anything else; ENOTTY."""
         if task.mm is not self.vm.mm:
@@ -178,7 +182,12 @@ class VmFile(File):
             device = KvmVfio(vm)
             vm.devices.append(device)
         vm.get()
-        fd = task.files.install(KvmDeviceFile(device))
+        try:
+            fd = task.files.install(KvmDeviceFile(device))
+        except KernelError:
+            if device in vm.devices:  # its file has gone, and did not take it along
+                vm.devices.remove(device)
+            raise
         answer = KVM_CREATE_DEVICE_LAYOUT.pack(create._replace(fd=fd))
         task.copy_to_user(arg, answer)
         return 0

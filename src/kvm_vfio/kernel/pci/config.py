@@ -145,7 +145,7 @@ class ConfigSpace:
         writable |= {2: 0xFFFC, 4: 0xFFFF, 6: 0xFFFF, 8: 0xFFFF, 10: 0xFFFF}
         if msi.maskable:
             flags |= PCI_MSI_FLAGS_MASKBIT
-            body += bytes(10)
+            body += bytes(8)
             mask = (1 << msi.vectors) - 1
             writable |= {14: mask & 0xFFFF, 16: mask >> 16}
         self._capability(PCI_CAP_ID_MSI, flags.to_bytes(2, "little") + body, writable)

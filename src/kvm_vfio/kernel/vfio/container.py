@@ -46,7 +46,7 @@ class Container:
         """vfio_container_attach_group. EPERM: the group is not viable; what the IOMMU says."""
         iommu_group = vfio_group.iommu_group
         with self.lock:
-            if self.kernel.profile.set_container_checks_viability and not iommu_group.viable():
+            if self.kernel.profile.group_claims_dma and not iommu_group.viable():
                 raise KernelError(
                     EPERM, f"{vfio_group.name} is not viable: {iommu_group.intruders()} is in it"
                 )
@@ -90,6 +90,7 @@ class ContainerFile(File):
     __slots__ = ("container",)
     kind = "a VFIO container"
     link = "/dev/vfio/vfio"
+    positional = True
 
     def __init__(self, kernel: Kernel, container: Container) -> None:
         super().__init__()

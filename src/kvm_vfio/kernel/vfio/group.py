@@ -115,12 +115,18 @@ class VfioGroup:
         self.kernel.external.epoch += 1
         del self.devices[device.function.static.address]
         device.function.vfio_device = None
-        if not self.devices:
+        self.forget_if_unused()
+
+    def forget_if_unused(self) -> None:
+        """Without devices there is no group; until 5.18 an open file still keeps it."""
+        if self.devices or (self.kernel.profile.member_is_group and self.opened_file is not None):
+            return
+        if self.kernel.vfio_groups.get(self.number) is self:
             del self.kernel.vfio_groups[self.number]
 
     def viable(self) -> bool:
         """Whether user space may own the group: the status flag of that name."""
-        if not self.kernel.profile.set_container_checks_viability:
+        if not self.kernel.profile.group_claims_dma:
             return self.iommu_group.viable()
         return self.container is not None or self.iommu_group.viable()
 
@@ -176,6 +182,7 @@ class GroupFile(File):
 
     __slots__ = ("vfio_group",)
     kind = "a VFIO group"
+    positional = True
 
     def __init__(self, vfio_group: VfioGroup) -> None:
         super().__init__()
@@ -193,6 +200,7 @@ class GroupFile(File):
         with vfio_group.lock:
             vfio_group.try_dissolve_container()
             vfio_group.opened_file = None
+            vfio_group.forget_if_unused()
         vfio_group.kernel.vfio_files -= 1
 
     def get_status(self, task: Task, arg: int) -> int:

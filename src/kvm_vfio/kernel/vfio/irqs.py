@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _DATA_WIDTH = {VFIO_IRQ_SET_DATA_NONE: 0, VFIO_IRQ_SET_DATA_BOOL: 1, VFIO_IRQ_SET_DATA_EVENTFD: 4}
 _EXCLUSIVE = (VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX)
 _U32_MAX = 0xFFFF_FFFF
+_MINUS_ONE = bytes([0xFF] * 4)
 
 
 class Irqs:
@@ -214,7 +215,9 @@ class Irqs:
         if not wanted.count:
             raise KernelError(EINVAL, "there is no data to act on")
         if kind == VFIO_IRQ_SET_DATA_EVENTFD:
-            self._set_single(index, _event(task, data, 0))
+            event = _event(task, data, 0)
+            if event is not None or data == _MINUS_ONE:
+                self._set_single(index, event)
         elif data[0] and there is not None:
             there.signal()
 

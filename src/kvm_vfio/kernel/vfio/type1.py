@@ -115,11 +115,20 @@ class Type1:
     # -- groups and domains ------------------------------------------------------------------------
 
     def attach_group(self, iommu_group: IommuGroup) -> None:
-        """vfio_iommu_type1_attach_group. What nesting says; EPERM without interrupt remapping."""
+        """vfio_iommu_type1_attach_group.
+
+        What nesting says; EINVAL: something is mapped where the group's IOMMU does not reach; EPERM
+        without interrupt remapping.
+        """
         with self.lock:
             if self.nesting:
                 raise KernelError(
                     self.kernel.profile.nesting_errno, "this IOMMU cannot nest translations"
+                )
+            beyond = self.mappings.first(1 << iommu_group.iommu.address_width, _TOP)
+            if beyond is not None:
+                raise KernelError(
+                    EINVAL, f"{iommu_group.iommu.name} does not reach iova {beyond.start:#x}"
                 )
             if not iommu_group.iommu.interrupt_remapping:
                 raise KernelError(
@@ -260,7 +269,10 @@ class Type1:
             raise KernelError(ENOSPC, f"a container has at most {limit} mappings")
         last = wanted.iova + wanted.size - 1
         if not any(low <= wanted.iova and last <= high for low, high in self.iova_ranges):
-            raise KernelError(EINVAL, f"the IOMMU cannot reach iova {wanted.iova:#x} to {last:#x}")
+            raise KernelError(
+                self.kernel.profile.unreachable_iova_errno,
+                f"the IOMMU cannot reach iova {wanted.iova:#x} to {last:#x}",
+            )
         self.kernel.allocate("vfio_dma")
         reached = min(wanted.size, self._lockable(task, wanted.size) + _PAGE)
         write = bool(wanted.flags & VFIO_DMA_MAP_FLAG_WRITE)
@@ -361,7 +373,7 @@ class Type1:
         for mapping in covered:
             if invalidate:
                 mapping.vaddr_valid = False
-            elif mapping.mm is not task.mm:
+            elif mapping.mm is not task.mm and self.kernel.profile.unmap_checks_mm:
                 break
             else:
                 self.mappings.remove(mapping)

@@ -124,7 +124,7 @@ def test_a_range_that_wraps(profile: Profile, expected: int) -> None:
     assert dma.map(TOP - PAGE, 2 * PAGE) == expected
     assert dma.map(0, 2 * PAGE, vaddr=TOP - PAGE) == expected
     assert dma.unmap(TOP - PAGE, 2 * PAGE) == expected
-    assert dma.map(TOP - PAGE) == -EINVAL
+    assert dma.map(TOP - PAGE) == -profile.unreachable_iova_errno
     assert dma.unmap(TOP - PAGE) == 0
 
 
@@ -166,7 +166,7 @@ def test_a_container_has_65535_mappings(profile: Profile, expected: int) -> None
         must(dma.program.ioctl(dma.fd, VFIO_IOMMU_MAP_DMA, wanted))
     assert dma.map(65535 * PAGE) == expected
     assert dma.map(0) == -EEXIST
-    assert dma.map(512 * GIB) == (-ENOSPC if expected else -EINVAL)
+    assert dma.map(512 * GIB) == (-ENOSPC if expected else -EFAULT)
     assert dma.unmap(7 * PAGE) == PAGE
     assert dma.map(7 * PAGE) == 0
 
