@@ -17,6 +17,7 @@
  * A worker is a forked child; all it opened and mapped ends with it.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -54,7 +55,7 @@ struct header {
 	uint64_t answer_size;
 	uint64_t position;		/* which one is being performed */
 	uint64_t worker_status;		/* of the last worker, as waitpid gives it */
-	uint64_t groups_busy;		/* VFIO groups that do not open although no worker lives */
+	uint64_t held;			/* references on modules that no worker can have left */
 	uint64_t events_lost;
 	uint64_t probes;		/* a bit for each probe of the plan that this kernel took */
 	char text[PAGE - 64];		/* the kernel's own name, or why there is no worker */
@@ -68,7 +69,7 @@ struct instruction {
 	uint64_t argument[];
 };
 
-enum { CALL = 1, POKE, PEEK, PUT, LOAD, TAKE, SKIP_IF, SKIP_UNLESS, EVENTS, CHILD };
+enum { CALL = 1, POKE, PEEK, PUT, LOAD, TAKE, SKIP_IF, SKIP_UNLESS, EVENTS, CHILD, SET };
 
 struct event {
 	uint64_t probe, argument;
@@ -454,6 +455,8 @@ static int64_t perform(const struct instruction *instruction, const uint64_t *a,
 		return 0;
 	case CHILD:
 		return forked_child_exits();
+	case SET:
+		return a[0];
 	}
 	return -ENOSYS;
 }
@@ -538,29 +541,34 @@ static void worker(void)
 
 /* -- between workers -------------------------------------------------------------------------- */
 
-/* What the worker left: events that came with its end, and groups that are still held. */
-static void take_stock(void)
+/* How often modules are in use: every open file of a driver, every VM counts. */
+static long module_references(void)
 {
-	char path[32];
-	int fd;
+	FILE *list = fopen("/proc/modules", "re");
+	long count, sum = 0;
 
-	answer = answers;
-	drain_events();
-	header->answer_size = answer - answers;
-	header->groups_busy = 0;
-	for (int group = 0; group < 64; group++) {
-		snprintf(path, sizeof(path), "/dev/vfio/%d", group);
-		fd = open(path, O_RDWR | O_CLOEXEC);
-		if (fd >= 0)
-			close(fd);
-		else if (errno == EBUSY)
-			header->groups_busy++;
-	}
+	while (list && fscanf(list, "%*s %*s %ld %*[^\n]", &count) == 1)
+		sum += count;
+	if (list)
+		fclose(list);
+	return sum;
+}
+
+static void forget_files(void)
+{
+	DIR *directory = opendir("/tmp");
+	struct dirent *entry;
+
+	while (directory && (entry = readdir(directory)))
+		unlinkat(dirfd(directory), entry->d_name, 0);
+	if (directory)
+		closedir(directory);
 }
 
 int main(void)
 {
 	struct utsname name;
+	long references;
 	int status;
 	pid_t pid;
 
@@ -570,6 +578,7 @@ int main(void)
 	trace = open(TRACING "/per_cpu/cpu0/trace_pipe_raw", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (trace < 0)
 		fail("trace_pipe_raw: %s", strerror(errno));
+	references = module_references();
 	uname(&name);
 	snprintf(header->text, sizeof(header->text), "%s %s", name.release, name.version);
 	for (;;) {
@@ -581,8 +590,12 @@ int main(void)
 		while (waitpid(-1, &status, 0) != pid)
 			;
 		header->worker_status = status;
-		take_stock();
+		answer = answers;
+		drain_events();
+		header->answer_size = answer - answers;
+		forget_files();
 		bind_again();
+		header->held = module_references() - references;
 		ring('e');
 	}
 }

@@ -43,6 +43,7 @@ class _Op(IntEnum):
     SKIP_UNLESS = 8
     EVENTS = 9
     CHILD = 10
+    SET = 11
 
 
 class Answer:
@@ -120,6 +121,10 @@ class Batch:
     def load(self, address: int, into: int) -> Answer:
         """Read an int into a register."""
         return self._add(_Op.LOAD, (address,), into=into, what="load")
+
+    def set(self, register: int, value: int) -> None:
+        """Give a register a value."""
+        self._add(_Op.SET, (value,), into=register, what="set")
 
     def take(self, handle: int, fd: int) -> Answer:
         """Let register `handle` have the fd, -1 for any negative one; close the one it had."""

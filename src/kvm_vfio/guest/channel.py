@@ -37,7 +37,7 @@ class _Header(NamedTuple):
     answer_size: int
     position: int
     worker_status: int
-    groups_busy: int
+    held: int
     events_lost: int
     probes: int
 

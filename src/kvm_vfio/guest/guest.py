@@ -11,7 +11,7 @@ import os
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import IO, NamedTuple, Self
 
@@ -41,7 +41,7 @@ class Guest:
         """Start QEMU; `ready` waits for the kernel. Unsupported when there is no QEMU."""
         self.kernel = kernel
         self.snoop = snoop
-        self._alive: set[int] = set()  # VMs, by the kernel's own pointers
+        self.iommu_groups: dict[str, int] = {}  # of devices, as far as anybody has asked
         self._files = [os.memfd_create(name) for name in ("memory", "console", "initrd")]
         memory, self._console, archive = self._files
         os.ftruncate(memory, machine.MEMORY_BYTES)
@@ -102,23 +102,10 @@ class Guest:
         except GuestDied as error:
             raise self._died(error) from None
 
-    def heard(self, raw: Sequence[tuple[int, int]]) -> list[Event]:
-        """Events from what probes recorded."""
-        events = []
-        for number, argument in raw:
-            probe = plan.PROBES[number]
-            event = Event(probe.event, argument & (1 << probe.bits) - 1)
-            events.append(event)
-            if event.name == "vmnew":
-                self._alive.add(event.argument)
-            elif event.name == "vmdel":
-                self._alive.discard(event.argument)
-        return events
-
     def renew(self) -> list[Event]:
         """End the worker and start another: the events that this caused.
 
-        GuestDied when something outlived the worker: a VM, or a group that is still held.
+        GuestDied when something of the worker's outlived it.
         """
         try:
             return self._renew()
@@ -130,10 +117,9 @@ class Guest:
         if self._channel.wait(_WORKER_SECONDS) != b"e":
             raise GuestDied("the worker does not end")
         header = self._channel.header()
-        events = self.heard(list(_EVENT.iter_unpack(self._channel.left_over())))
-        if self._alive or header.groups_busy:
-            held = f"{len(self._alive)} VMs and {header.groups_busy} groups"
-            raise GuestDied(f"{held} outlived the process that had them")
+        events = heard(_EVENT.iter_unpack(self._channel.left_over()))
+        if header.held:
+            raise GuestDied(f"the worker ended, and the drivers are held {header.held} times")
         if self._channel.wait(_WORKER_SECONDS) != b"r":
             raise GuestDied("no new worker came")
         return events
@@ -168,6 +154,15 @@ class Guest:
         last = [line.strip() for line in self.console().splitlines() if line.strip()][-3:]
         said = f"; its last words: {' / '.join(last)}" if last else ""
         return GuestDied(f"the guest of Linux {self.kernel.version}: {error}{said}")
+
+
+def heard(recorded: Iterable[tuple[int, int]]) -> list[Event]:
+    """Events from what probes recorded: the number of a probe, and its argument."""
+    events = []
+    for number, argument in recorded:
+        probe = plan.PROBES[number]
+        events.append(Event(probe.event, argument & (1 << probe.bits) - 1))
+    return events
 
 
 def _path(fd: int) -> str:

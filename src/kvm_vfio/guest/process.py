@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kvm_vfio.guest.batch import Answer, Batch
-from kvm_vfio.guest.guest import Event, Guest
+from kvm_vfio.guest.guest import Event, Guest, heard
 
 # System call numbers of x86-64.
 READ, WRITE, OPEN, CLOSE = 0, 1, 2, 3
 MMAP, MPROTECT, MUNMAP, IOCTL, PREAD64, PWRITE64 = 9, 10, 11, 16, 17, 18
-DUP, SOCKET, FTRUNCATE, READLINK, UNLINK = 32, 41, 77, 89, 87
+DUP, DUP2, SOCKET, FTRUNCATE, READLINK = 32, 33, 41, 77, 89
 EVENTFD2, PIPE2, MEMFD_CREATE = 290, 293, 319
 
 PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE = 1, 2, 0x10, 0x20, 0x4000
+
+EFD_NONBLOCK = O_NONBLOCK = 0x800
+AF_UNIX = SOCK_STREAM = 1
 
 ARENA = 0x2000_0000_0000  # the caller's own memory, in every worker
 ARENA_BYTES = 1 << 30
@@ -72,7 +75,6 @@ class GuestSyscalls:
         self._scratch = ARENA
         self._next = ARENA + _SCRATCH_BYTES
         self._free: dict[int, list[int]] = {}
-        self._events: list[Event] = []
         flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE
         self._call(MMAP, ARENA, ARENA_BYTES, PROT_READ | PROT_WRITE, flags, -1, 0, what="mmap")
 
@@ -121,7 +123,7 @@ class GuestSyscalls:
         self._call(MUNMAP, buffer.address, len(buffer), what="munmap")
 
     def eventfd(self, initial: int = 0) -> int:
-        return self._call(EVENTFD2, initial, 0, what="eventfd")
+        return self._call(EVENTFD2, initial, EFD_NONBLOCK, what="eventfd")
 
     def buffer(self, size: int) -> GuestBuffer:
         at = self.allocate(size)
@@ -165,7 +167,7 @@ class GuestSyscalls:
         """What the probes have seen since the last question."""
         answer = self._batch.events()
         self._perform()
-        return self.guest.heard(answer.events())
+        return heard(answer.events())
 
     # -- turns -------------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kvm_vfio.client.in_process import ModelSyscalls
-from kvm_vfio.kernel.file import OtherFile
 from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.kvm.vfio import KvmVfio
 from kvm_vfio.kernel.kvm.vm import Vm
@@ -21,8 +20,10 @@ from kvm_vfio.kernel.vfio.external import Member
 from kvm_vfio.kernel.vfio.group import GroupFile
 from kvm_vfio.machine.model import Machine
 from kvm_vfio.profiles.profile import Profile
+from kvm_vfio.scenario.direct import DirectHands
+from kvm_vfio.scenario.hands import Event
 from kvm_vfio.scenario.language import Operation, parse
-from kvm_vfio.scenario.runner import Event, Runner
+from kvm_vfio.scenario.runner import Runner
 
 
 class _Probes(Observer):
@@ -96,17 +97,18 @@ class ModelReferee:
         region.writable = kind != "ro"
         return region.start + at
 
+    def peek(self, address: int, size: int) -> bytes:
+        """The process's own memory."""
+        return self.syscalls.mm.read(address, size)
+
     def pipe(self) -> tuple[int, int]:
-        return self._other("a pipe"), self._other("a pipe")
+        return self.syscalls.pipe()
 
     def memfd(self) -> int:
-        return self._other("a memfd")
+        return self.syscalls.memfd()
 
     def socket(self) -> int:
-        return self._other("a socket")
-
-    def _other(self, name: str) -> int:
-        return self.syscalls.task.files.install(OtherFile(name))
+        return self.syscalls.socket()
 
     def link(self, fd: int) -> str:
         return self.syscalls.task.fget(fd).link
@@ -139,7 +141,7 @@ def run_on_model(
     """The result lines of a script on a fresh model kernel."""
     operations = parse(script, name) if isinstance(script, str) else script
     referee = ModelReferee(machine, profile)
-    yield from Runner(referee.syscalls, referee).run(operations)
+    yield from Runner(DirectHands(referee.syscalls, referee)).run(operations)
 
 
 def run_file(path: Path, machine: Machine, profile: Profile) -> Iterator[str]:

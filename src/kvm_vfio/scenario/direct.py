@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Hands over any `Syscalls` that answers at once, with a referee beside it.
+
+Rule of this file: every answer is there when the call returns, so nothing is ever flushed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from kvm_vfio.scenario.hands import Answer, ClosedFd, Content, Event, Events, Fd, FdInMemory
+from kvm_vfio.syscalls import Syscalls
+
+_PAGE = 4096
+
+
+class Referee(Protocol):
+    """What no system call of the waist shows or does, on a kernel whose process this one is."""
+
+    def events(self) -> Sequence[Event]:
+        """What happened since the last question."""
+
+    def memory(self, kind: str, data: bytes) -> int:
+        """The address of `data` in memory of a kind: rw, ro, odd, pageend, straddle, unmapped."""
+
+    def peek(self, address: int, size: int) -> bytes:
+        """Read memory that `memory` gave."""
+
+    def pipe(self) -> tuple[int, int]: ...
+    def memfd(self) -> int: ...
+    def socket(self) -> int: ...
+    def link(self, fd: int) -> str:
+        """What /proc/self/fd/N points to."""
+
+    def group_number(self, address: str) -> int:
+        """The IOMMU group of the device."""
+
+    def bind(self, address: str, driver: str | None) -> str:
+        """Bind or unbind; the driver that holds the device then, "" for none."""
+
+    def force_coherency(self, fd: int, *, answer: bool | None) -> None: ...
+    def child_close_exit(self) -> None: ...
+
+
+class DirectHands:
+    """Handles are fds in a dictionary, in the order of their opening."""
+
+    ahead = 1
+
+    def __init__(self, syscalls: Syscalls, referee: Referee) -> None:
+        self._sys = syscalls
+        self._referee = referee
+        self._fds: dict[str, int] = {}
+
+    def flush(self) -> None:
+        """Every answer is there already."""
+
+    # -- files -------------------------------------------------------------------------------------
+
+    def open(self, handle: str, path: str, flags: int) -> Answer:
+        return self._make(handle, lambda: self._sys.open(path, flags))
+
+    def dup(self, handle: str, old: str) -> Answer:
+        return self._make(handle, lambda: self._sys.dup(self._fd(old)))
+
+    def eventfd(self, handle: str) -> Answer:
+        return self._make(handle, self._sys.eventfd)
+
+    def memfd(self, handle: str) -> Answer:
+        return self._make(handle, self._referee.memfd)
+
+    def socket(self, handle: str) -> Answer:
+        return self._make(handle, self._referee.socket)
+
+    def pipe(self, reader: str, writer: str) -> Answer:
+        ends = self._referee.pipe()
+        for handle, fd in zip((reader, writer), ends, strict=True):
+            self._take(handle, fd)
+        return Answer()
+
+    def close(self, handle: str) -> Answer:
+        fd = self._fds.pop(handle, -1)
+
+        def call() -> int:
+            self._sys.close(fd)
+            return 0
+
+        return _answer(call)
+
+    def close_all(self) -> None:
+        for handle in reversed(list(self._fds)):
+            self._sys.close(self._fds.pop(handle))
+
+    def ioctl(self, handle: str, request: int, arg: int | Fd, into: str | None = None) -> Answer:
+        fd = self._fd(handle)
+        value = self._fd(arg.handle) if isinstance(arg, Fd) else arg
+
+        def call() -> int:
+            return self._sys.ioctl(fd, request, value)
+
+        return _answer(call) if into is None else self._make(into, call)
+
+    def ioctl_with_fd(
+        self, handle: str, request: int, arg: int, *, fd_at: int, unless: int, into: str
+    ) -> FdInMemory:
+        result = self.ioctl(handle, request, arg)
+        there = self.peek(fd_at, 4)
+        fd = int.from_bytes(there.data, "little")
+        if result.raw < 0 or fd == unless:
+            return FdInMemory(result, there, Answer())
+        self._take(into, fd)
+        return FdInMemory(result, there, Answer(0, self._referee.link(fd).encode()))
+
+    def read(self, handle: str, size: int) -> Answer:
+        return _answer(lambda: len(self._sys.read(self._fd(handle), size)))
+
+    def write(self, handle: str, data: bytes) -> Answer:
+        return _answer(lambda: self._sys.write(self._fd(handle), data))
+
+    def map_page(self, handle: str) -> Answer:
+        return _answer(lambda: self._sys.mmap(self._fd(handle), _PAGE).address)
+
+    # -- memory ------------------------------------------------------------------------------------
+
+    def memory(self, kind: str, content: Content) -> int:
+        return self._referee.memory(kind, b"".join(map(self._bytes, content)))
+
+    def _bytes(self, part: bytes | Fd | ClosedFd) -> bytes:
+        if isinstance(part, bytes):
+            return part
+        fd = self._fd(part.handle) if isinstance(part, Fd) else self._closed_fd()
+        return fd.to_bytes(4, "little", signed=True)
+
+    def _closed_fd(self) -> int:
+        fd = self._sys.eventfd()
+        self._sys.close(fd)
+        return fd
+
+    def fresh(self, size: int) -> int:
+        return self._sys.mmap(-1, -(-size // _PAGE) * _PAGE).address
+
+    def peek(self, address: int, size: int) -> Answer:
+        return Answer(size, self._referee.peek(address, size))
+
+    # -- the referee's hand ------------------------------------------------------------------------
+
+    def events(self) -> Events:
+        return Events(self._referee.events())
+
+    def group_number(self, address: str) -> int:
+        return self._referee.group_number(address)
+
+    def bind(self, address: str, driver: str | None) -> Answer:
+        return Answer(0, self._referee.bind(address, driver).encode())
+
+    def force_coherency(self, handle: str, *, answer: bool | None) -> Answer:
+        self._referee.force_coherency(self._fd(handle), answer=answer)
+        return Answer()
+
+    def child_close_exit(self) -> Answer:
+        self._referee.child_close_exit()
+        return Answer()
+
+    # -- handles -----------------------------------------------------------------------------------
+
+    def _fd(self, handle: str) -> int:
+        return self._fds.get(handle, -1)
+
+    def _make(self, handle: str, call: Callable[[], int]) -> Answer:
+        answer = _answer(call)
+        self._take(handle, answer.raw)
+        return answer
+
+    def _take(self, handle: str, fd: int) -> None:
+        """Give `handle` the fd, none when it is negative; then close what it had."""
+        old = self._fds.pop(handle, -1)
+        if fd >= 0:
+            self._fds[handle] = fd
+        if old >= 0:
+            self._sys.close(old)
+
+
+def _answer(call: Callable[[], int]) -> Answer:
+    try:
+        return Answer(call())
+    except OSError as error:
+        return Answer(-(error.errno or 0))
