@@ -21,14 +21,15 @@ from kvm_vfio.errors import KvmVfioError
 
 
 class Refusal(click.ClickException):
-    """One sentence for a person: `kvm-vfio: what is wrong`, exit status 2."""
+    """A sentence for a person, or several: `kvm-vfio: what is wrong`, exit status 2."""
 
     exit_code = 2
 
     def show(self, file: object = None) -> None:
-        """Write the sentence to standard error, wherever click would put it."""
+        """Write each sentence to standard error, wherever click would put it."""
         del file
-        click.echo(f"kvm-vfio: {self.format_message()}", err=True)
+        for line in self.format_message().splitlines():
+            click.echo(f"kvm-vfio: {line}", err=True)
 
 
 @contextmanager
