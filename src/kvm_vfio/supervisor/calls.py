@@ -13,6 +13,7 @@ from kvm_vfio.supervisor.libc import NR
 from kvm_vfio.uapi import kvm, vfio
 from kvm_vfio.uapi.layout import Request
 
+_IOCTL = NR.get("ioctl")
 _NAMES = {number: name for name, number in NR.items()}
 _KNOWN = {
     **kvm.SYSTEM_REQUESTS,
@@ -23,16 +24,20 @@ _KNOWN = {
 }
 
 
-def syscall_name(nr: int) -> str:
-    """The name of a system call."""
-    return _NAMES.get(nr, f"system call {nr}")
+Kind = tuple[int, type[File] | None, int]
+"""A kind of call: number of the system call; for an ioctl the kind of file and the request."""
 
 
-def find_request(file: File | None, number: int) -> Request:
-    """The request that `number` is for `file`: the numbers of VFIO depend on the kind of file."""
-    tables = [VFS_IOCTLS, file.ioctls] if file is not None else []
-    if isinstance(file, ContainerFile):
-        tables.append(file.iommu_ioctls)
+def call_name(nr: int, kind: type[File] | None, number: int) -> str:
+    """The name of a call: for an ioctl that of the request `number` of a kind of file."""
+    return find_request(kind, number).name if nr == _IOCTL else _NAMES.get(nr, f"call {nr}")
+
+
+def find_request(kind: type[File] | None, number: int) -> Request:
+    """The request `number`: VFIO gives a number out again for another kind of file."""
+    tables = [VFS_IOCTLS, kind.ioctls] if kind is not None else []
+    if kind is ContainerFile:
+        tables.append(ContainerFile.iommu_ioctls)
     for table in tables:
         for row in table:
             if row.request == number:

@@ -47,11 +47,11 @@ class OpenFiles:
         `released` is called with a file that no program has any more before it is put, and with
         None after.
         """
-        self.by_link: dict[str, File] = {}
+        self.by_link: dict[bytes, File] = {}
         self.handed_out: Counter[str] = Counter()  # by the kind of file
         self._directory = directory
         self._released = released
-        self._links: dict[int, str] = {}  # by inotify's number for the watch
+        self._links: dict[int, bytes] = {}  # by inotify's number for the watch
         self._inotify = inotify_init()
         # With no more files than this, inotify's queue holds the end of all of them.
         self._limit = int(_QUEUE.read_text()) // _EVENTS_EACH
@@ -89,7 +89,7 @@ class OpenFiles:
             _share_bars(file, fd, path)
         watch = inotify_add_watch(self._inotify, path, IN_CLOSE_WRITE)
         os.fchmod(fd, 0)
-        link = os.readlink(path)
+        link = os.readlink(path.encode())
         self._links[watch] = link
         self.by_link[link] = file
         self.handed_out[file.kind] += 1

@@ -29,8 +29,8 @@ from kvm_vfio.supervisor.processes import Thread, duplicate
 from kvm_vfio.uapi.kvm import KVM_CREATE_DEVICE
 from kvm_vfio.uapi.seccomp import KCMP_FILE
 
-VM_LINK = VmFile.link
-_VCPU_LINK = "anon_inode:kvm-vcpu"
+VM_LINK = VmFile.link.encode()
+_VCPU_LINK = b"anon_inode:kvm-vcpu"
 _EQUAL, _LESS = 0, 1
 
 
@@ -112,7 +112,7 @@ def _has(pid: int, vm: HostVm) -> bool:
         return False
     with suppress(OSError):
         for name in os.listdir(f"/proc/{pid}/fd"):
-            link = os.readlink(f"/proc/{pid}/fd/{name}")
+            link = os.readlink(f"/proc/{pid}/fd/{name}".encode())
             if link == VM_LINK and kcmp(pid, os.getpid(), KCMP_FILE, int(name), vm.fd) == _EQUAL:
                 return True
             if link.startswith(_VCPU_LINK) and pid == vm.mm.tgid:  # type: ignore[attr-defined]

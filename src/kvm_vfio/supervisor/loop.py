@@ -21,17 +21,18 @@ from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.kvm.device import KvmDeviceFile
 from kvm_vfio.kernel.kvm.system import KvmSystemFile
 from kvm_vfio.kernel.kvm.vfio import KvmVfio
-from kvm_vfio.supervisor.calls import find_request, syscall_name
+from kvm_vfio.supervisor.calls import Kind, call_name
 from kvm_vfio.supervisor.files import OpenFiles
 from kvm_vfio.supervisor.kvm_host import HostVms
 from kvm_vfio.supervisor.libc import NR
 from kvm_vfio.supervisor.notify import Gone, Listener
 from kvm_vfio.supervisor.paths import Nodes
 from kvm_vfio.supervisor.processes import Processes, Stale, comm
-from kvm_vfio.supervisor.syscalls import CONTINUE, OwnNotification, Syscalls
+from kvm_vfio.supervisor.syscalls import CONTINUE, Arguments, OwnNotification, Syscalls
 from kvm_vfio.trace.recorder import Recorder
 
 _IOCTL = NR.get("ioctl")
+_ARGUMENTS = 6  # where they begin in what `Listener.receive` returns
 _PAUSE = 0.001  # seconds
 _MOST_LEFT_OPEN = 200
 
@@ -42,7 +43,7 @@ class Supervisor:
     def __init__(
         self,
         kernel: Kernel,
-        recorder: Recorder,
+        recorder: Recorder[Kind],
         listener: Listener,
         directory: int,
         nodes: Nodes,
@@ -66,7 +67,7 @@ class Supervisor:
         self._call: tuple[int, ...] = ()
         recorder.cause = self._cause
         if not host_kvm:
-            self._files.by_link["/dev/kvm"] = KvmSystemFile(kernel)
+            self._files.by_link[b"/dev/kvm"] = KvmSystemFile(kernel)
 
     # -- the wheel ---------------------------------------------------------------------------------
 
@@ -92,13 +93,14 @@ class Supervisor:
             self._host_vms.settle()
 
     def _serve_one(self) -> None:
-        self.recorder.begin()
+        if self.recorder.effects:
+            self.recorder.begin()
         self._files.drain()
         if self._host_vms is not None and self._host_vms.orphans:
             self._host_vms.settle()
-        _, tid, _, nr, _, _, *arguments = self._call
+        call = self._call
         try:
-            result = self._answer(tid, nr, arguments)
+            result = self._answer(call[1], call[3], call[_ARGUMENTS:])
         except Gone:
             return
         if result == CONTINUE:
@@ -107,7 +109,7 @@ class Supervisor:
             self.answered += 1
             self._listener.answer(result)
 
-    def _answer(self, tid: int, nr: int, arguments: list[int]) -> int:
+    def _answer(self, tid: int, nr: int, arguments: Arguments) -> int:
         handler = self._syscalls.table[nr]
         try:
             try:
@@ -116,7 +118,7 @@ class Supervisor:
                 self._processes.forget(tid)
                 return handler(tid, arguments)
         except KernelError as error:
-            self.recorder.failed(self._name(), error.errno, error.why)
+            self.recorder.failed(self._kind(), error.errno, error.why)
             return -error.errno
         except NotModelled as error:
             self.recorder.unknown(str(error))
@@ -135,21 +137,19 @@ class Supervisor:
         """How many files of each kind programs have opened."""
         return self._files.handed_out
 
-    def _name(self) -> str:
-        nr, fd, number = self._call[3], self._call[6] & 0xFFFF_FFFF, self._call[7] & 0xFFFF_FFFF
+    def _kind(self) -> Kind:
+        """What makes two calls the same, as `call_name` takes it."""
+        nr, request = self._call[3], self._call[7]
         if nr != _IOCTL:
-            return syscall_name(nr)
-        try:
-            file = self._processes.thread(self._call[1]).ours(fd)
-        except (Stale, Gone):
-            file = None
-        return find_request(file, number).name
+            return nr, None, 0
+        file = self._syscalls.file
+        return nr, type(file) if file is not None else None, request & 0xFFFF_FFFF
 
     def _cause(self) -> str:
         if self._released is not None:
             return f"the last close of {self._released.name}"
         tid = self._call[1]
-        return f"{self._name()} by {comm(tid)}[{tid}]"
+        return f"{call_name(*self._kind())} by {comm(tid)}[{tid}]"
 
     def _exits(self, tid: int) -> None:
         """A process calls exit_group: what it has open now, it did not close itself."""

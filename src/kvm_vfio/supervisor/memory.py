@@ -5,8 +5,8 @@ Rule of this file: what the program could not do itself, this cannot do either. 
 be quicker by a microsecond, and reads what is PROT_NONE and writes what is read-only, where a
 system call of the program's own gets EFAULT.
 
-An `AddressSpace` is reached through the thread that calls just now (`caller`): any thread of it
-would do, and this one is alive. What was read counts only while the call still waits, since a
+An `AddressSpace` is reached through the thread that calls just now: any thread of it would do, and
+this one is alive. What was read counts only while the call still waits, since a
 thread id may be used again.
 """
 
@@ -20,9 +20,12 @@ from kvm_vfio.kernel.error import KernelError
 
 PAGE = 4096
 _STATIC = 4096  # bytes; what is longer gets a buffer of its own
+_LONGEST_FOLLOWER = 64
+_MOST_FOLLOWERS = 1000
 
 _libc = ctypes.PyDLL(None)  # these calls do not block: not worth letting other threads in
 _ONE = ctypes.c_ulong(1)
+_TWO = ctypes.c_ulong(2)
 _NONE = ctypes.c_ulong(0)
 
 
@@ -35,38 +38,74 @@ def _vector_call(name: str) -> Callable[..., int]:
 _readv = _vector_call("process_vm_readv")
 _writev = _vector_call("process_vm_writev")
 
-# One struct iovec for each side, and where what is short goes.
+# Where what is short goes, and the struct iovecs: one for us, two for the program.
 _bytes = bytearray(_STATIC)
 _view = memoryview(_bytes)
 _buffer = (ctypes.c_char * _STATIC).from_buffer(_bytes)
 _buffer_address = ctypes.addressof(_buffer)
 _local = (ctypes.c_uint64 * 2)()
-_remote = (ctypes.c_uint64 * 2)()
+_remote = (ctypes.c_uint64 * 4)()
 _local_pointer = ctypes.c_void_p(ctypes.addressof(_local))
 _remote_pointer = ctypes.c_void_p(ctypes.addressof(_remote))
 
 
 class AddressSpace:
-    """One mm. Its identity is what the model compares; `require_valid` ends a call that is over."""
+    """One mm. Its identity is what the model compares; `tgid` is a process that it is of.
 
-    __slots__ = ("_require_valid", "caller", "makes_vms", "tgid")
+    A structure is often passed again and again, and with it a pointer to the same place. So what a
+    call read second is, at the next call that reads the same first, read along with it.
+    """
+
+    __slots__ = ("_ahead", "_caller", "_first", "_followers", "_require_valid", "makes_vms", "tgid")
 
     def __init__(self, tgid: int, require_valid: Callable[[], None]) -> None:
+        """`require_valid` raises when the call at hand is over."""
         self.tgid = tgid
-        self.caller = ctypes.c_int(tgid)
         self.makes_vms = False  # it has called KVM_CREATE_VM
         self._require_valid = require_valid
+        self._caller = ctypes.c_int(tgid)
+        self._first = 0  # the address that this call read first, 0 before
+        self._ahead: tuple[int, int, bytes] | None = None  # address, size, data
+        self._followers: dict[int, tuple[int, int]] = {}  # by the first address: address, size
+
+    def begin(self, tid: int) -> None:
+        """Thread `tid` makes a call."""
+        self._caller.value = tid
+        self._first = 0
 
     def read(self, address: int, size: int) -> bytes:
         """`Mm.read`."""
+        if not self._first:
+            self._first = address
+            follower = self._followers.get(address)
+            if follower is not None and size + follower[1] <= _STATIC:
+                return self._read_two(address, size, *follower)
+            self._ahead = None
+        elif self._ahead is not None and self._ahead[0] == address and self._ahead[1] == size:
+            return self._ahead[2]
+        elif size <= _LONGEST_FOLLOWER:
+            if len(self._followers) > _MOST_FOLLOWERS:
+                self._followers.clear()
+            self._followers[self._first] = address, size
         if size > _STATIC:
             return self._read_long(address, size)
         _local[0] = _buffer_address
         _local[1] = _remote[1] = size
         _remote[0] = address
-        if _readv(self.caller, _local_pointer, _ONE, _remote_pointer, _ONE, _NONE) != size:
-            raise KernelError(EFAULT, f"{size} bytes at {address:#x} cannot be read")
+        if _readv(self._caller, _local_pointer, _ONE, _remote_pointer, _ONE, _NONE) != size:
+            raise _fault(address, size)
         self._require_valid()
+        return _view[:size].tobytes()
+
+    def _read_two(self, address: int, size: int, address2: int, size2: int) -> bytes:
+        _local[0] = _buffer_address
+        _local[1] = both = size + size2
+        _remote[0], _remote[1], _remote[2], _remote[3] = address, size, address2, size2
+        done = _readv(self._caller, _local_pointer, _ONE, _remote_pointer, _TWO, _NONE)
+        if done < size:
+            raise _fault(address, size)
+        self._require_valid()
+        self._ahead = (address2, size2, _view[size:both].tobytes()) if done == both else None
         return _view[:size].tobytes()
 
     def _read_long(self, address: int, size: int) -> bytes:
@@ -85,8 +124,8 @@ class AddressSpace:
         _local[0] = ctypes.addressof(buffer)
         _local[1] = _remote[1] = size
         _remote[0] = address
-        if call(self.caller, _local_pointer, _ONE, _remote_pointer, _ONE, _NONE) != size:
-            raise KernelError(EFAULT, f"{size} bytes at {address:#x} are not all there")
+        if call(self._caller, _local_pointer, _ONE, _remote_pointer, _ONE, _NONE) != size:
+            raise _fault(address, size)
 
     def read_string(self, address: int, limit: int) -> bytes:
         """`Mm.read_string`."""
@@ -114,8 +153,12 @@ class AddressSpace:
         return False
 
     def _mappings(self) -> Iterator[tuple[int, int, str]]:
-        with open(f"/proc/{self.caller.value}/maps", encoding="ascii", errors="replace") as maps:
+        with open(f"/proc/{self._caller.value}/maps", encoding="ascii", errors="replace") as maps:
             for line in maps:
                 bounds, permissions, _ = line.split(" ", 2)
                 start, _, stop = bounds.partition("-")
                 yield int(start, 16), int(stop, 16), permissions
+
+
+def _fault(address: int, size: int) -> KernelError:
+    return KernelError(EFAULT, f"{size} bytes at {address:#x} are not all there")

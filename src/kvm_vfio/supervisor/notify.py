@@ -26,7 +26,6 @@ from kvm_vfio.uapi.seccomp import (
     SECCOMP_IOCTL_NOTIF_SET_FLAGS,
     SECCOMP_NOTIF,
     SECCOMP_NOTIF_ADDFD,
-    SECCOMP_NOTIF_ID,
     SECCOMP_NOTIF_RESP,
     SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP,
     SECCOMP_USER_NOTIF_FLAG_CONTINUE,
@@ -36,8 +35,8 @@ from kvm_vfio.uapi.seccomp import (
 _RECV = int(SECCOMP_IOCTL_NOTIF_RECV)
 _SEND = int(SECCOMP_IOCTL_NOTIF_SEND)
 _VALID = int(SECCOMP_IOCTL_NOTIF_ID_VALID)
+_NOTIFICATION = struct.Struct("=QIIiIQ6Q")
 _RESPONSE = struct.Struct("=QqiI")
-_ID = struct.Struct("=Q")
 
 
 class Gone(Exception):
@@ -47,7 +46,7 @@ class Gone(Exception):
 class Listener:
     """The supervisor's end of a filter. `receive` and the answers are meant for one thread."""
 
-    __slots__ = ("_id", "_notification", "_response", "_zero", "call", "fd")
+    __slots__ = ("_notification", "_response", "_zero", "call", "fd")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -57,7 +56,6 @@ class Listener:
         self._notification = bytearray(max(sizes.seccomp_notif, SECCOMP_NOTIF.size))
         self._zero = bytes(len(self._notification))
         self._response = bytearray(max(sizes.seccomp_notif_resp, SECCOMP_NOTIF_RESP.size))
-        self._id = bytearray(SECCOMP_NOTIF_ID.size)
         with suppress(OSError):  # before Linux 6.6: right, and slower
             ioctl(fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
 
@@ -68,9 +66,7 @@ class Listener:
         """
         self._notification[:] = self._zero  # or it would be EINVAL
         ioctl(self.fd, _RECV, self._notification)
-        fields: tuple[int, ...] = SECCOMP_NOTIF.unpack_fields(
-            self._notification[: SECCOMP_NOTIF.size]
-        )
+        fields = _NOTIFICATION.unpack_from(self._notification)
         self.call = fields[0]
         return fields
 
@@ -96,9 +92,8 @@ class Listener:
 
     def require_valid(self) -> None:
         """Raise Gone unless somebody still waits for this call."""
-        _ID.pack_into(self._id, 0, self.call)
         try:
-            ioctl(self.fd, _VALID, self._id)
+            ioctl(self.fd, _VALID, self._notification)  # which begins with the id
         except OSError:
             raise Gone from None
 

@@ -28,7 +28,7 @@ from kvm_vfio.supervisor.notify import Gone, Listener
 from kvm_vfio.uapi.fcntl import O_PATH
 from kvm_vfio.uapi.seccomp import KCMP_VM
 
-_EVENTFD = "anon_inode:[eventfd]"
+_EVENTFD = EventFile.link.encode()
 
 
 class Stale(Exception):
@@ -56,10 +56,10 @@ class Thread:
         with suppress(AttributeError):  # it was never opened
             os.close(self._directory)
 
-    def link(self, fd: int) -> str | None:
+    def link(self, fd: int) -> bytes | None:
         """What /proc says of a number; None for one that is free. Stale."""
         try:
-            return os.readlink(str(fd), dir_fd=self._directory)
+            return os.readlink(b"%d" % fd, dir_fd=self._directory)
         except OSError:
             self._require_alive()
             return None
@@ -73,7 +73,7 @@ class Thread:
     def ours(self, fd: int) -> File | None:
         """Our file behind a number, None for all others. Stale."""
         try:
-            return self._by_link.get(os.readlink(str(fd), dir_fd=self._directory))
+            return self._by_link.get(os.readlink(b"%d" % fd, dir_fd=self._directory))
         except OSError:
             link = self.link(fd)
             return self._by_link.get(link) if link else None
@@ -86,7 +86,7 @@ class Thread:
         link = self.link(fd)
         if link is None or self._is_path_only(fd):
             return None
-        return ProgramEvent(self.tgid, fd) if link == _EVENTFD else OtherFile(link)
+        return ProgramEvent(self.tgid, fd) if link == _EVENTFD else OtherFile(os.fsdecode(link))
 
     def _is_path_only(self, fd: int) -> bool:
         with suppress(OSError), open(f"/proc/{self.tid}/fdinfo/{fd}", encoding="ascii") as info:
@@ -189,9 +189,9 @@ class Processes:
     def thread(self, tid: int) -> Thread:
         """The thread that calls. Gone."""
         thread = self._threads.get(tid) or self._meet(tid)
-        if thread.tgid in self._execs and self._has_execed(thread.tgid):
+        if self._execs and thread.tgid in self._execs and self._has_execed(thread.tgid):
             thread = self._meet(tid)
-        thread.mm.caller.value = tid
+        thread.mm.begin(tid)
         return thread
 
     def forget(self, tid: int) -> None:

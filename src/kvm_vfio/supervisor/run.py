@@ -19,6 +19,7 @@ from kvm_vfio.errors import KvmVfioError, Unsupported
 from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.machine.model import Machine
 from kvm_vfio.profiles.profile import Profile
+from kvm_vfio.supervisor.calls import Kind
 from kvm_vfio.supervisor.filter import REGION_BASE, assemble
 from kvm_vfio.supervisor.kvm_host import require_kcmp
 from kvm_vfio.supervisor.launch import Launched, exec_error, launch
@@ -77,7 +78,7 @@ class _Session:
     def __init__(self, options: Options, front: socket.socket) -> None:
         self._options = options
         self._front = front
-        self._recorder = Recorder()
+        self._recorder: Recorder[Kind] = Recorder()
         self._kernel = Kernel(
             options.machine,
             options.profile,

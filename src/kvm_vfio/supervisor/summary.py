@@ -8,7 +8,9 @@ command's name, since it stands among what the program itself wrote.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from errno import errorcode
 
+from kvm_vfio.supervisor.calls import call_name
 from kvm_vfio.supervisor.loop import Supervisor
 
 
@@ -65,10 +67,11 @@ def _held(supervisor: Supervisor) -> Iterator[str]:
 
 
 def _failures(supervisor: Supervisor) -> Iterator[str]:
-    for (call, errno, why), times in supervisor.recorder.failures.items():
-        yield (
-            f"failed, {times} x: {call}: {errno}, {why}" if errno else f"failed, {times} x: {call}"
-        )
+    for (kind, errno, why), times in supervisor.recorder.failures.items():
+        name = errorcode.get(errno, str(errno))
+        yield f"failed, {times} x: {call_name(*kind)}: {name}, {why}"
+    if supervisor.recorder.failures_left_out:
+        yield f"and {supervisor.recorder.failures_left_out} other failures"
 
 
 def _unknown(supervisor: Supervisor) -> Iterator[str]:

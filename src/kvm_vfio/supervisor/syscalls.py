@@ -66,6 +66,7 @@ class Syscalls:
         self._nodes = nodes
         self._host_vms = host_vms
         self._leaving = leaving
+        self.file: File | None = None  # what the last ioctl was about
         handlers = {
             "ioctl": self.ioctl,
             "open": self.open,
@@ -92,8 +93,8 @@ class Syscalls:
     def ioctl(self, tid: int, arguments: Arguments) -> int:
         """ioctl(fd, request, arg)."""
         thread = self._processes.thread(tid)
-        fd = _int(arguments[0])
-        file = thread.ours(fd)
+        fd = arguments[0] & 0xFFFF_FFFF
+        self.file = file = thread.ours(fd)
         if file is not None:
             return file.ioctl(thread.task, arguments[1], arguments[2])
         return self._ioctl_of_host(thread, fd, arguments[1] & 0xFFFF_FFFF, arguments[2])

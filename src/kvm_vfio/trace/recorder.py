@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from errno import errorcode
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from kvm_vfio.kernel.kvm.vfio import KvmVfio
 from kvm_vfio.kernel.kvm.vm import Vm
@@ -22,7 +21,7 @@ from kvm_vfio.kernel.observer import Observer
 from kvm_vfio.kernel.vfio.external import Member
 from kvm_vfio.kernel.x86.wbinvd import why_wbinvd
 
-_Kind = TypeVar("_Kind", bound=Hashable)
+Kind = TypeVar("Kind", bound=Hashable)
 
 _MOST_KINDS = 200
 _MOST_CHANGES = 1000
@@ -38,7 +37,7 @@ class Change:
     reasons: tuple[str, ...]
 
 
-class Recorder(Observer):
+class Recorder(Observer, Generic[Kind]):
     """The history of one kernel, as much of it as a person reads afterwards.
 
     `effects` has what the call at hand brought about, one sentence each, for whoever takes them.
@@ -47,7 +46,8 @@ class Recorder(Observer):
     def __init__(self) -> None:
         self.changes: list[Change] = []
         self.changes_left_out = 0
-        self.failures: Counter[tuple[str, str, str]] = Counter()  # call, errno, why
+        self.failures: Counter[tuple[Kind, int, str]] = Counter()  # call, errno, why
+        self.failures_left_out = 0
         self.not_modelled: Counter[str] = Counter()
         self.leaked: list[str] = []
         self.vms = 0
@@ -63,13 +63,20 @@ class Recorder(Observer):
         self.effects.clear()
         self._member = ""
 
-    def failed(self, call: str, errno: int, why: str) -> None:
-        """A call was answered with -errno."""
-        _count(self.failures, (call, errorcode.get(errno, str(errno)), why), ("others", "", ""))
+    def failed(self, kind: Kind, errno: int, why: str) -> None:
+        """A call was answered with -errno; calls of one `kind` are counted together."""
+        failure = kind, errno, why
+        if failure in self.failures or len(self.failures) < _MOST_KINDS:
+            self.failures[failure] += 1
+        else:
+            self.failures_left_out += 1
 
     def unknown(self, what: str) -> None:
         """A call that the model cannot answer."""
-        _count(self.not_modelled, what, "others")
+        if what in self.not_modelled or len(self.not_modelled) < _MOST_KINDS:
+            self.not_modelled[what] += 1
+        else:
+            self.not_modelled["others"] += 1
 
     # -- Observer ----------------------------------------------------------------------------------
 
@@ -114,7 +121,3 @@ class Recorder(Observer):
             " loaded, so the reference is held for ever"
         )
         del self.leaked[_MOST_KINDS:]
-
-
-def _count(counter: Counter[_Kind], kind: _Kind, others: _Kind) -> None:
-    counter[kind if kind in counter or len(counter) < _MOST_KINDS else others] += 1
