@@ -189,6 +189,11 @@ class ModelSyscalls:
             raise ValueError(f"{size} bytes at {address:#x} are not mapped as one")
         return _buffer(region, address, size)
 
+    def lseek(self, fd: int, offset: int) -> int:
+        """lseek(2), SEEK_SET."""
+        with _Answering(f"lseek fd {fd}"):
+            return self._file_with_content(fd).lseek(offset)
+
     def pipe(self) -> tuple[int, int]:
         """pipe(2): the end to read and the end to write."""
         return self._other("a pipe"), self._other("a pipe")

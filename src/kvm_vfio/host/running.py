@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Syscalls on the running kernel, made by this Python process.
 
-Rule of this file: nothing stands between caller and kernel but what Python needs. An ioctl whose
-argument is a Buffer goes through `fcntl`; only what that cannot do goes through the C library.
+Rule of this file: nothing stands between caller and kernel but what Python needs. An ioctl goes
+through `fcntl`, which is fast; what that does not pass on (a negative fd, a large number) goes
+through the C library, so that it is always Linux that answers.
 
 `fcntl.ioctl` hands the kernel a copy of a buffer of up to 1,024 bytes and copies it back: the
 kernel sees the bytes at another address than `Buffer.address`, and must not be led to write past
@@ -57,7 +58,7 @@ class HostSyscalls:
 
     def ioctl(self, fd: int, request: int, arg: int | Buffer = 0) -> int:
         try:
-            if isinstance(arg, MemoryBuffer):
+            if isinstance(arg, MemoryBuffer) and fd >= 0:
                 result: int = _fcntl_ioctl(fd, request, arg.memory)
                 return result
             return _ioctl(fd, request, arg if isinstance(arg, int) else arg.address)
@@ -110,7 +111,7 @@ _RELEASE = os.uname().release
 
 
 def _ioctl(fd: int, request: int, arg: int) -> int:
-    if 0 <= arg <= _C_INT_MAX:
+    if fd >= 0 and 0 <= arg <= _C_INT_MAX:
         small: int = _fcntl_ioctl(fd, request, arg)
         return small
     result: int = _libc.ioctl(fd, request & 0xFFFF_FFFF, arg & _ADDRESS)
