@@ -7,6 +7,7 @@ Rule of this file: every answer is there when the call returns, so nothing is ev
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from errno import EBADF
 from typing import Protocol
 
 from kvm_vfio.scenario.hands import Answer, ClosedFd, Content, Event, Events, Fd, FdInMemory
@@ -119,7 +120,10 @@ class DirectHands:
         return _answer(lambda: self._sys.write(self._fd(handle), data))
 
     def map_page(self, handle: str) -> Answer:
-        return _answer(lambda: self._sys.mmap(self._fd(handle), _PAGE).address)
+        fd = self._fd(handle)
+        if fd < 0:  # which the waist takes for fresh memory
+            return Answer(-EBADF)
+        return _answer(lambda: self._sys.mmap(fd, _PAGE).address)
 
     # -- memory ------------------------------------------------------------------------------------
 

@@ -23,10 +23,11 @@ _RESULT, _NEW, _FILE = (Register(REGISTERS - 1 - i) for i in range(3))  # within
 _HANDLES = REGISTERS - 16
 _NO_FD = -1
 
-# The process's memory: ordinary memory is given anew in each operation, the rest holds one thing.
+# The process's memory. Ordinary memory is zero anew in every turn; the rest holds one thing.
 _PAGE = 4096
 _ORDINARY = 0x3000_0000_0000
-_EDGE = _ORDINARY + (1 << 20)  # where memory ends: what follows can be neither read nor written
+_EDGE = _ORDINARY + (8 << 20)  # where memory ends: what follows can be neither read nor written
+_ROOM = 256  # after what is put into ordinary memory, for structures that go on with zeros
 _READ_ONLY = _EDGE + 2 * _PAGE
 _SAME_PAGE = _READ_ONLY + 2 * _PAGE  # as the read-only one, to write to
 _FRESH = 0x3100_0000_0000
@@ -56,6 +57,8 @@ class GuestHands:
     def flush(self) -> None:
         batch, self._batch = self._batch, Batch()
         fillers, self._fillers = self._fillers, []
+        self._next = _ORDINARY
+        self._batch.call(process.MADVISE, _ORDINARY, _EDGE - _ORDINARY, process.MADV_DONTNEED)
         self._guest.perform(batch)
         for fill in fillers:
             fill()
@@ -198,7 +201,7 @@ class GuestHands:
 
     def _reserve(self, size: int) -> int:
         at = self._next
-        self._next += -(-size // 16) * 16
+        self._next += -(-(size + _ROOM) // 16) * 16
         return at
 
     def _place(self, data: bytes) -> int:
@@ -212,8 +215,6 @@ class GuestHands:
     # -- the referee's hand ------------------------------------------------------------------------
 
     def events(self) -> Events:
-        """The operation ends here, and what it needed of the ordinary memory."""
-        self._next = _ORDINARY
         ours, theirs = Events(), self._batch.events()
 
         def fill() -> None:

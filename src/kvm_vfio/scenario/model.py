@@ -25,6 +25,8 @@ from kvm_vfio.scenario.hands import Event
 from kvm_vfio.scenario.language import Operation, parse
 from kvm_vfio.scenario.runner import Runner
 
+_ROOM = 256  # zeros after what is put into memory, for structures that go on
+
 
 class _Probes(Observer):
     """Every effect as the event a probe on the function of that name would give."""
@@ -80,7 +82,7 @@ class ModelReferee:
         """`data` where the program could have put it; for straddle only its first half is there."""
         space = self.syscalls.mm
         if kind == "rw":
-            _, address = space.allocate(len(data))
+            _, address = space.allocate(len(data) + _ROOM)
             space.write(address, data)
             return address
         if kind == "unmapped":

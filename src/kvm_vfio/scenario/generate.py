@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Random scripts: mostly what a VMM could do, in any order, and now and then what none should.
+
+Rule of this file: a script follows from its seed alone. It knows roughly what is open, so that most
+operations reach the code they are about; the rest meets wrong handles on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+_POOLS = {
+    # kind of handle: how many names it has
+    "k": 2,
+    "v": 3,
+    "d": 4,
+    "c": 3,
+    "g": 8,
+    "x": 4,
+    "f": 3,
+}
+_DEVICES = ("00:10.0", "00:11.0", "00:12.0", "00:13.0", "00:14.0", "00:14.1")
+_USUAL_DEVICES = _DEVICES[:5]
+_ATTR_GROUPS = ("GROUP", "GROUP", "GROUP", "0", "2", "0xffffffff")
+_ATTRS = ("ADD", "DEL", "ADD", "DEL", "SPAPR", "0", "4", "0x100000001", "0xffffffffffffffff")
+_FLAGS = ("0", "0", "0", "1", "0xffffffff")
+_IOVAS = (
+    *("0", "0x1000", "0x2000", "0x3000", "0x10000", "0x100000", "0x200000"),
+    *("0x800", "0x1001", "0xfee00000", "0xfeeff000", "0xfef00000", "0xfedff000"),
+    *("0x7ffffff000", "0x8000000000", "0xfffffffffffff000", "0xffffffffffffe000"),
+)
+_SIZES = ("0x1000", "0x1000", "0x2000", "0x10000", "0x200000", "0", "0x800", "0x1001", "0x1800")
+_BAD_ADDRESSES = (
+    *("null", "bad", "noncanon", "kernel", "max", "unmapped", "straddle", "closed"),
+    *("int:-1", "int:0", "int:3", "int:0x7fffffff", "int:-2147483648"),
+)
+_IOCTLS = (
+    *(f"{number:#x}" for number in range(0x3B63, 0x3B86)),  # VFIO's
+    *("0xae00", "0xae03", "0x5401", "0x0", "0xffffffff"),
+    *("0x4018aee1", "0x4018aee2", "0x4018aee3", "0xc00caee0"),  # KVM's device control
+)
+_FILES = ("/dev/null", "/sys ro", "/dev/null path", "/dev/kvm ro", "/dev/kvm path", "/dev/vfio/99")
+_EXTENSIONS = ("CC", "CC", "type1", "type1v2", "nesting", "noiommu", *map(str, range(12)))
+
+
+class Generator:
+    """Writes one script of `length` operations."""
+
+    def __init__(self, seed: int, length: int) -> None:
+        self._random = Random(seed)  # noqa: S311 - chance that can be had again
+        self._open: set[str] = set()
+        self._opened_devices: set[str] = set()  # unbinding one that is open waits for ever
+        self._length = length
+
+    def script(self) -> list[str]:
+        """The lines."""
+        makers = list(_MAKERS)
+        weights = [_MAKERS[make] for make in makers]
+        lines = ["kvm_open k0", *self._start()]
+        while len(lines) < self._length:
+            line = self._random.choices(makers, weights)[0](self)
+            if line:
+                lines.append(line)
+        return lines
+
+    def _start(self) -> list[str]:
+        """Most scripts begin where a VMM does."""
+        self._open.update(("k0", "v0", "d0", "c0"))
+        return ["vm_create v0 k0", "dev_create d0 v0", "container_open c0"]
+
+    # -- handles -----------------------------------------------------------------------------------
+
+    def _new(self, kind: str) -> str:
+        handle = f"{kind}{self._random.randrange(_POOLS[kind])}"
+        self._open.add(handle)
+        return handle
+
+    def _one(self, kinds: str) -> str:
+        """A handle of one of these kinds that should be open; sometimes any other."""
+        wanted = sorted(h for h in self._open if h[0] in kinds)
+        if wanted and not self._rarely(10):
+            return self._random.choice(wanted)
+        if self._open and not self._rarely(5):
+            return self._random.choice(sorted(self._open))
+        kind = self._random.choice(sorted(_POOLS))
+        return f"{kind}{self._random.randrange(_POOLS[kind])}"
+
+    def _address(self) -> str:
+        if self._rarely(3):
+            return self._random.choice(_BAD_ADDRESSES)
+        where = self._random.choice(("fd", "fd", "fd", "ro", "odd", "pageend"))
+        return f"{where}:{self._one('gx')}"
+
+    def _rarely(self, often: int) -> bool:
+        """Once in so many times."""
+        return self._random.randrange(often) == 0
+
+    # -- operations --------------------------------------------------------------------------------
+
+    def kvm_open(self) -> str:
+        return f"kvm_open {self._new('k')}"
+
+    def vm_create(self) -> str:
+        kind = self._random.choice(("", "", "", "", " 1", " 2"))
+        return f"vm_create {self._new('v')} {self._one('k')}{kind}"
+
+    def kvm_check(self) -> str:
+        return f"kvm_check {self._one('kv')} 89"
+
+    def dev_create(self) -> str:
+        kind = self._random.choice(("vfio", "vfio", "vfio", "vfio", "0", "1", "3", "100"))
+        flags = self._random.choice(("", "", "", " TEST", " 2", " 0xffffffff"))
+        return f"dev_create {self._new('d')} {self._one('v')} {kind}{flags}"
+
+    def dev_create_addr(self) -> str:
+        return f"dev_create_addr {self._one('v')} {self._random.choice(('null', 'bad', 'max'))}"
+
+    def has_attr(self) -> str:
+        attr = f"{self._random.choice(_ATTR_GROUPS)} {self._random.choice(_ATTRS)}"
+        return f"has_attr {self._one('d')} {attr} {self._random.choice(_FLAGS)}"
+
+    def set_attr(self) -> str:
+        attr = f"{self._random.choice(_ATTR_GROUPS)} {self._random.choice(_ATTRS)}"
+        flags = self._random.choice(_FLAGS)
+        return f"set_attr {self._one('d')} {attr} {self._address()} {flags}"
+
+    def get_attr(self) -> str:
+        return f"get_attr {self._one('d')} GROUP {self._random.choice(_ATTRS)}"
+
+    def group_add(self) -> str:
+        return f"group_add {self._one('d')} {self._one('ggggx')}"
+
+    def group_del(self) -> str:
+        return f"group_del {self._one('d')} {self._one('ggggx')}"
+
+    def container_open(self) -> str:
+        return f"container_open {self._new('c')}"
+
+    def group_open(self) -> str:
+        group = f"@{self._random.choice(_USUAL_DEVICES)}"
+        if self._rarely(20):
+            group = self._random.choice(("0", "6", "7", "99"))
+        return f"group_open {self._new('g')} {group}"
+
+    def set_container(self) -> str:
+        return f"set_container {self._one('g')} {self._one('c')}"
+
+    def unset_container(self) -> str:
+        return f"unset_container {self._one('g')}"
+
+    def set_iommu(self) -> str:
+        kind = self._random.choice(("type1v2", "type1v2", "type1v2", "type1", "8", "6", "99"))
+        return f"set_iommu {self._one('c')} {kind}"
+
+    def check_extension(self) -> str:
+        return f"check_extension {self._one('c')} {self._random.choice(_EXTENSIONS)}"
+
+    def api_version(self) -> str:
+        return f"api_version {self._one('c')}"
+
+    def group_status(self) -> str:
+        return f"group_status {self._one('g')}"
+
+    def get_device_fd(self) -> str:
+        device = self._random.choice((*_DEVICES, "nonsense"))
+        self._opened_devices.add(device)
+        return f"get_device_fd {self._new('x')} {self._one('g')} {device}"
+
+    def dma_map(self) -> str:
+        iova, size = self._random.choice(_IOVAS), self._random.choice(_SIZES)
+        return f"dma_map {self._one('c')} {iova} {size}"
+
+    def ioctl(self) -> str:
+        argument = self._random.choice(("null", "bad", "unmapped", "max", "0", "1"))
+        return f"ioctl {self._one('dcgxv')} {self._random.choice(_IOCTLS)} {argument}"
+
+    def other_file(self) -> str:
+        kind = self._random.choice(("eventfd", "memfd", "socket", "open"))
+        path = f" {self._random.choice(_FILES)}" if kind == "open" else ""
+        return f"{kind} {self._new('f')}{path}"
+
+    def content(self) -> str:
+        return f"{self._random.choice(('read', 'write', 'mmap'))} {self._one('dcgkv')}"
+
+    def close(self) -> str:
+        handle = self._one("vdcgxkf")
+        self._open.discard(handle)
+        return f"close {handle}"
+
+    def dup(self) -> str:
+        old = self._one("dgxcv")
+        return f"dup {self._new(old[0])} {old}"
+
+    def bind(self) -> str:
+        device = self._random.choice(("00:14.1", "00:14.1", "00:11.0"))
+        if device in self._opened_devices:
+            return ""
+        driver = self._random.choice(("vfio-pci", "vfio-pci", "serial", "-"))
+        if driver == "serial" and device != "00:14.1":
+            return ""
+        return f"bind {device} {driver}" if driver != "-" else f"unbind {device}"
+
+    def child_close_exit(self) -> str:
+        return "child_close_exit"
+
+    def reset(self) -> str:
+        self._open.clear()
+        self._opened_devices.clear()
+        self._open.add("k0")
+        return "reset"
+
+
+_MAKERS: dict[Callable[[Generator], str], int] = {
+    # how often each comes, in parts of a thousand or so
+    Generator.kvm_open: 8,
+    Generator.vm_create: 20,
+    Generator.kvm_check: 4,
+    Generator.dev_create: 50,
+    Generator.dev_create_addr: 4,
+    Generator.has_attr: 20,
+    Generator.set_attr: 50,
+    Generator.get_attr: 6,
+    Generator.group_add: 160,
+    Generator.group_del: 120,
+    Generator.container_open: 30,
+    Generator.group_open: 110,
+    Generator.set_container: 110,
+    Generator.unset_container: 40,
+    Generator.set_iommu: 60,
+    Generator.check_extension: 15,
+    Generator.api_version: 4,
+    Generator.group_status: 30,
+    Generator.get_device_fd: 40,
+    Generator.dma_map: 40,
+    Generator.ioctl: 30,
+    Generator.other_file: 10,
+    Generator.content: 10,
+    Generator.close: 90,
+    Generator.dup: 30,
+    Generator.bind: 8,
+    Generator.child_close_exit: 4,
+    Generator.reset: 4,
+}
