@@ -70,8 +70,6 @@ async def with_qemu(qemu: str, scratch: Path) -> int:
         qemu,
         "-accel",
         "kvm",
-        "-cpu",
-        "host",
         "-S",
         "-machine",
         "pc",
