@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from qemu.qmp import ConnectError, EventListener, QMPClient
+from qemu.qmp import ConnectError, EventListener, QMPClient, QMPError
 
 PATIENCE = 30.0  # seconds
 
@@ -62,9 +63,11 @@ class Qemu:
         """Quit, and remember the exit status."""
         if self._process is None:
             return
-        if kind is None:
-            await self.execute("quit")
-        else:
+        with suppress(EOFError, OSError, QMPError):  # QEMU hangs up, perhaps before it answers
+            if kind is None:
+                await self.execute("quit")
+        if kind is not None:
             self._process.kill()
-        await self._client.disconnect()
+        with suppress(EOFError, OSError):
+            await self._client.disconnect()
         self.status = await asyncio.wait_for(self._process.wait(), PATIENCE)
