@@ -5,7 +5,8 @@ Rule of this file: it starts what is installed, listens, and prints what was sai
 prints about a call comes from the trace of `kvm-vfio run`.
 
 Where /dev/kvm does not open, or QEMU is missing, a small C program makes QEMU's calls on the
-model's own KVM; where there is no compiler either, the same in Python.
+model's own KVM; where there is no compiler either, the same in Python. `--without-qemu` asks for
+that.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def say(text: str = "") -> None:
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="kvm-vfio-demo-") as directory:
         scratch = Path(directory)
-        qemu = shutil.which("qemu-system-x86_64")
+        qemu = None if "--without-qemu" in sys.argv else shutil.which("qemu-system-x86_64")
         reason = "/dev/kvm does not open" if qemu else "qemu-system-x86_64 is not installed"
         if qemu and opens("/dev/kvm"):
             try:
