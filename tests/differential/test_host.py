@@ -58,6 +58,7 @@ from tests.differential.sides import (
     close,
     outcome,
 )
+from tests.support import NOT_A_PACKAGE
 
 pytestmark = pytest.mark.kvm
 
@@ -105,7 +106,7 @@ def running() -> Profile:
         known = kvm.check_extension(KVM_CAP_DEVICE_CTRL)
         with kvm.create_vm() as vm:
             if not vm.has_kvm_vfio():
-                pytest.skip("this kernel has no KVM-VFIO; boot one with CONFIG_KVM_VFIO")
+                pytest.skip(f"KVM-VFIO is not built in; boot a kernel that has it {NOT_A_PACKAGE}")
     return replace(
         PROFILES["6.18"],
         name="this computer's",
