@@ -27,18 +27,26 @@ from kvm_vfio.supervisor.kvm_host import HostVms
 from kvm_vfio.supervisor.libc import NR
 from kvm_vfio.supervisor.notify import Gone, Listener
 from kvm_vfio.supervisor.paths import Nodes
-from kvm_vfio.supervisor.processes import Processes, Stale, comm
-from kvm_vfio.supervisor.syscalls import CONTINUE, Arguments, OwnNotification, Syscalls
+from kvm_vfio.supervisor.processes import Processes, Stale
+from kvm_vfio.supervisor.syscalls import (
+    ARGUMENTS,
+    CONTINUE,
+    Arguments,
+    OwnNotification,
+    Syscalls,
+    c_int,
+)
+from kvm_vfio.supervisor.tracing import Tracer
 from kvm_vfio.trace.recorder import Recorder
 
 _IOCTL = NR.get("ioctl")
-_ARGUMENTS = 6  # where they begin in what `Listener.receive` returns
+_MOST_BUGS = 20
 _PAUSE = 0.001  # seconds
 _MOST_LEFT_OPEN = 200
 
 
 class Supervisor:
-    """One program and its descendants, on one kernel."""
+    """One program and its descendants, on one kernel. `trace`: an fd to write every call to."""
 
     def __init__(
         self,
@@ -49,6 +57,7 @@ class Supervisor:
         nodes: Nodes,
         *,
         host_kvm: bool,
+        trace: int | None = None,
     ) -> None:
         self.kernel = kernel
         self.recorder = recorder
@@ -63,6 +72,8 @@ class Supervisor:
         self._host_vms = HostVms(kernel) if host_kvm else None
         self._syscalls = Syscalls(kernel, self._processes, nodes, self._host_vms, self._exits)
         self._over = False
+        self._tracer = None if trace is None else Tracer(trace)
+        self._why: str | None = None  # of the answer at hand, for the trace
         self._held_at_exit: dict[File, str] = {}
         self._call: tuple[int, ...] = ()
         recorder.cause = self._cause
@@ -75,32 +86,40 @@ class Supervisor:
         """Answer until nobody is left to call, which `ended` says; `refuse` ends the programs."""
         while not ended():
             try:
-                while True:
-                    self._call = self._listener.receive()
-                    self._serve_one()
+                self._call = self._listener.receive()
             except InterruptedError:
                 continue
-            except OwnNotification as error:
-                self.refusal = str(error)
-                refuse()
             except OSError as error:
                 if error.errno != ENOENT:
                     raise
                 time.sleep(_PAUSE)  # a call was over before we saw it, or the last caller is gone
+                continue
+            try:
+                self._serve_one()
+            except OwnNotification as error:
+                self.refusal = str(error)
+                refuse()
+            except Exception:  # noqa: BLE001 - a bug of ours must not stop the program
+                self._bug(traceback.format_exc())
+                self._listener.answer(-EIO)
         self._over = True
         self._files.drain()
         if self._host_vms is not None:
             self._host_vms.settle()
 
     def _serve_one(self) -> None:
-        if self.recorder.effects:
-            self.recorder.begin()
+        recorder = self.recorder
+        if recorder.effects:
+            recorder.begin()
         self._files.drain()
         if self._host_vms is not None and self._host_vms.orphans:
             self._host_vms.settle()
         call = self._call
         try:
-            result = self._answer(call[1], call[3], call[_ARGUMENTS:])
+            if self._tracer is None:
+                result = self._answer(call[1], call[3], call[ARGUMENTS:])
+            else:
+                result = self._answer_traced(self._tracer, call)
         except Gone:
             return
         if result == CONTINUE:
@@ -118,18 +137,35 @@ class Supervisor:
                 self._processes.forget(tid)
                 return handler(tid, arguments)
         except KernelError as error:
+            self._why = error.why
             self.recorder.failed(self._kind(), error.errno, error.why)
             return -error.errno
         except NotModelled as error:
+            self._why = str(error)
             self.recorder.unknown(str(error))
             return -ENOTTY
         except Stale:
             raise Gone from None
-        except (Gone, OwnNotification):
-            raise
-        except Exception:  # noqa: BLE001 - a bug of ours must not stop the program
-            self.bugs.append(traceback.format_exc())
-            return -EIO
+
+    def _answer_traced(self, tracer: Tracer, call: tuple[int, ...]) -> int:
+        memory = self._processes.memory(call[1])
+        file = self._file_of(call)
+        arguments = tracer.arguments(call, file, memory)
+        self._why = None
+        result = self._answer(call[1], call[3], call[ARGUMENTS:])
+        tracer.answered(call, file, arguments, result, self._why, self.recorder.effects)
+        return result
+
+    def _file_of(self, call: tuple[int, ...]) -> File | None:
+        if call[3] != _IOCTL:
+            return None
+        with suppress(Stale, Gone):
+            return self._processes.thread(call[1]).ours(call[ARGUMENTS] & 0xFFFF_FFFF)
+        return None
+
+    def _bug(self, text: str) -> None:
+        self.bugs.append(text)
+        del self.bugs[_MOST_BUGS:]
 
     # -- what is worth knowing ---------------------------------------------------------------------
 
@@ -137,9 +173,13 @@ class Supervisor:
         """How many files of each kind programs have opened."""
         return self._files.handed_out
 
+    def trace_failure(self) -> str | None:
+        """Why the trace is not whole, if it is not."""
+        return None if self._tracer is None else self._tracer.trace.failure
+
     def _kind(self) -> Kind:
         """What makes two calls the same, as `call_name` takes it."""
-        nr, request = self._call[3], self._call[7]
+        nr, request = self._call[3], self._call[ARGUMENTS + 1]
         if nr != _IOCTL:
             return nr, None, 0
         file = self._syscalls.file
@@ -148,8 +188,12 @@ class Supervisor:
     def _cause(self) -> str:
         if self._released is not None:
             return f"the last close of {self._released.name}"
-        tid = self._call[1]
-        return f"{call_name(*self._kind())} by {comm(tid)}[{tid}]"
+        try:
+            who = self._processes.thread(self._call[1]).name()
+        except Gone:
+            who = "a thread that is gone"
+        fd = c_int(self._call[ARGUMENTS])
+        return f"{call_name(*self._kind())} on fd {fd} by {who}"
 
     def _exits(self, tid: int) -> None:
         """A process calls exit_group: what it has open now, it did not close itself."""
@@ -163,9 +207,13 @@ class Supervisor:
         self._processes.exits(tid)
 
     def _releases(self, file: File | None) -> None:
-        self._released = file
         if file is None:
+            if self._tracer is not None and self._released is not None:
+                self._tracer.released(self._released, self.recorder.effects)
+                self.recorder.begin()
+            self._released = None
             return
+        self._released = file
         holder = self._held_at_exit.pop(file, "")
         if holder or self._over:
             what = file.name

@@ -126,6 +126,7 @@ class _Session:
             directory,
             nodes,
             host_kvm=self._options.host_kvm,
+            trace=self._options.trace,
         )
 
     def _status(self, supervisor: Supervisor, errno: int, status: int) -> int:

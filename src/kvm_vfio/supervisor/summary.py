@@ -12,6 +12,7 @@ from errno import errorcode
 
 from kvm_vfio.supervisor.calls import call_name
 from kvm_vfio.supervisor.loop import Supervisor
+from kvm_vfio.trace.recorder import Change
 
 
 def summary(supervisor: Supervisor, setting: str) -> str:
@@ -41,16 +42,20 @@ def _counts(supervisor: Supervisor) -> Iterator[str]:
 
 def _coherency(supervisor: Supervisor) -> Iterator[str]:
     recorder = supervisor.recorder
-    for change in recorder.changes:
-        if change.noncoherent:
-            because = "; ".join(change.reasons)
-            yield f"VM {change.vm}: WBINVD is executed from here: {change.cause}: {because}"
-        else:
-            yield f"VM {change.vm}: WBINVD is a no-op from here: {change.cause}"
-    if recorder.changes_left_out:
-        yield f"and {recorder.changes_left_out} changes more"
+    yield from map(_change, recorder.first_changes)
+    left_out = recorder.changes - len(recorder.first_changes) - len(recorder.last_changes)
+    if left_out:
+        yield f"... {left_out} changes more ..."
+    yield from map(_change, recorder.last_changes)
     if supervisor.answered and not recorder.changes:
         yield "WBINVD was a no-op all the time: there was no noncoherent DMA"
+
+
+def _change(change: Change) -> str:
+    if change.noncoherent:
+        because = "; ".join(change.reasons)
+        return f"VM {change.vm}: WBINVD is executed from here: {change.cause}: {because}"
+    return f"VM {change.vm}: WBINVD is a no-op from here: {change.cause}"
 
 
 def _held(supervisor: Supervisor) -> Iterator[str]:
@@ -77,5 +82,7 @@ def _failures(supervisor: Supervisor) -> Iterator[str]:
 def _unknown(supervisor: Supervisor) -> Iterator[str]:
     for what, times in supervisor.recorder.not_modelled.items():
         yield f"NOT MODELLED, {times} x, answered ENOTTY: {what}"
+    if supervisor.trace_failure() is not None:
+        yield f"the trace is not whole: {supervisor.trace_failure()}"
     for bug in supervisor.bugs:
         yield f"a bug in kvm-vfio, answered EIO; please report it:\n{bug}"

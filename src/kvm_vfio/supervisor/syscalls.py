@@ -32,6 +32,7 @@ from kvm_vfio.uapi.kvm import (
     KVM_DEV_TYPE_VFIO,
 )
 
+ARGUMENTS = 6  # where they begin in what `Listener.receive` returns
 CONTINUE = -(1 << 31)  # no answer of ours; below every -errno
 
 _PATH_LIMIT = 4096
@@ -45,7 +46,7 @@ class OwnNotification(KvmVfioError):
     """The program wants to use seccomp user notification itself. The message says so."""
 
 
-def _int(word: int) -> int:
+def c_int(word: int) -> int:
     """The C int in a register."""
     return (word & 0xFFFF_FFFF ^ 0x8000_0000) - 0x8000_0000
 
@@ -119,7 +120,7 @@ class Syscalls:
 
     def openat(self, tid: int, arguments: Arguments) -> int:
         """openat(directory, path, flags)."""
-        return self._open(tid, _int(arguments[0]), arguments[1], arguments[2])
+        return self._open(tid, c_int(arguments[0]), arguments[1], arguments[2])
 
     def openat2(self, tid: int, arguments: Arguments) -> int:
         """openat2(directory, path, how, size): `how` begins with the flags."""
@@ -127,7 +128,7 @@ class Syscalls:
             (flags,) = unpack("=Q", self._processes.memory(tid).read(arguments[2], 8))
         except KernelError:
             return CONTINUE
-        return self._open(tid, _int(arguments[0]), arguments[1], flags)
+        return self._open(tid, c_int(arguments[0]), arguments[1], flags)
 
     def _open(self, tid: int, directory: int, path: int, flags: int) -> int:
         try:
@@ -165,7 +166,7 @@ class Syscalls:
         """mmap(address, size, protection, flags, fd, offset): what may be mapped, is, natively."""
         _, size, protection, flags, fd, offset = arguments
         thread = self._processes.thread(tid)
-        file = thread.ours(_int(fd))
+        file = thread.ours(c_int(fd))
         if file is None or not size:
             return CONTINUE
         if not flags & MAP_SHARED:
@@ -204,7 +205,7 @@ class Syscalls:
 
     def _region_file(self, tid: int, arguments: Arguments) -> tuple[Thread, File | None]:
         thread = self._processes.thread(tid)
-        return thread, thread.ours(_int(arguments[0]))
+        return thread, thread.ours(c_int(arguments[0]))
 
     def _read(self, thread: Thread, file: File, vectors: _Vectors, offset: int) -> int:
         def read(address: int, size: int, at: int) -> int:

@@ -10,7 +10,7 @@ effect has one.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -24,7 +24,7 @@ from kvm_vfio.kernel.x86.wbinvd import why_wbinvd
 Kind = TypeVar("Kind", bound=Hashable)
 
 _MOST_KINDS = 200
-_MOST_CHANGES = 1000
+_MOST_CHANGES = 10  # from the beginning, and as many from the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,9 @@ class Recorder(Observer, Generic[Kind]):
     """
 
     def __init__(self) -> None:
-        self.changes: list[Change] = []
-        self.changes_left_out = 0
+        self.changes = 0
+        self.first_changes: list[Change] = []
+        self.last_changes: deque[Change] = deque(maxlen=_MOST_CHANGES)
         self.failures: Counter[tuple[Kind, int, str]] = Counter()  # call, errno, why
         self.failures_left_out = 0
         self.not_modelled: Counter[str] = Counter()
@@ -98,11 +99,13 @@ class Recorder(Observer, Generic[Kind]):
         self.effects.append(f"noncoherent DMA of VM {vm.number}: {state}")
         if vm.noncoherent_dma_count > 1 or (vm.noncoherent_dma_count == 1) != noncoherent:
             return  # the other registrar is there as well
-        if len(self.changes) >= _MOST_CHANGES:
-            self.changes_left_out += 1
-            return
         cause = self.cause() + (f" ({self._member})" if self._member else "")
-        self.changes.append(Change(vm.number, noncoherent, cause, tuple(why_wbinvd(vm))))
+        change = Change(vm.number, noncoherent, cause, tuple(why_wbinvd(vm)))
+        if len(self.first_changes) < _MOST_CHANGES:
+            self.first_changes.append(change)
+        else:
+            self.last_changes.append(change)
+        self.changes += 1
 
     def reference_taken(self, device: KvmVfio, member: Member) -> None:
         self.members_taken += 1
