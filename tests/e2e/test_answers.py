@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Programs in three languages, and what they are answered."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import PROGRAMS, Builder
+from tests.e2e.supervised import AS_NOBODY, steps, supervised
+
+WHOLE = """\
+open kvm: 0
+create vm: 0
+open container: 0
+open group: 0
+open group again: EBUSY
+api version: 0
+type1v2: 1
+status: 0
+flags: 1
+set iommu too early: EINVAL
+set container: 0
+set iommu: 0
+create device: 0
+create device again: EBUSY
+has add: 0
+has 9: ENXIO
+add: 0
+add again: EEXIST
+add container: EINVAL
+add closed: EBADF
+open member: EBUSY
+open other group: 0
+add other: 0
+del other: 0
+del other again: ENOENT
+reopen group: 0
+create device anew: 0
+"""
+
+
+@pytest.mark.parametrize("program", ["whole.c", "whole.go", "whole.py"])
+def test_the_whole_sequence(build: Builder, kvm: str, program: str) -> None:
+    if program.endswith(".py"):
+        command = [sys.executable, str(PROGRAMS / program)]
+    else:
+        command = [build(program)]
+    done = supervised("--kvm", kvm, *command)
+    assert done.stdout == WHOLE
+    assert done.returncode == 0
+    assert "a bug in kvm-vfio" not in done.stderr
+
+
+@pytest.mark.root
+def test_the_whole_sequence_for_an_ordinary_user(build: Builder) -> None:
+    done = supervised("--kvm", "model", build("whole.c"), prefix=AS_NOBODY)
+    assert done.stdout == WHOLE
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("linux", "flips"),
+    [
+        ("2013", {"create device anew": "0", "add other": "EINVAL", "del other": "EINVAL"}),
+        ("5.10", {"create device anew": "EBUSY", "add other": "EINVAL", "reopen group": "EBUSY"}),
+        ("6.1", {"create device anew": "0"}),
+        ("7.3", {"create device anew": "0"}),
+    ],
+)
+def test_kernels_differ(build: Builder, kvm: str, linux: str, flips: dict[str, str]) -> None:
+    done = supervised("--quiet", "--kvm", kvm, "--linux", linux, build("whole.c"))
+    answers = steps(done.stdout)
+    assert {name: answers[name] for name in flips} == flips
+
+
+def test_files_in_the_hands_of_several(build: Builder, kvm: str) -> None:
+    done = supervised("--kvm", kvm, build("family.c"))
+    assert done.returncode == 0
+    assert "a bug in kvm-vfio" not in done.stderr
+    assert steps(done.stdout) == {
+        "add": "0",
+        "add dup": "EEXIST",
+        "del dup": "0",
+        "dup holds": "EBUSY",
+        "nobody holds": "0",
+        "child: has": "EIO",
+        "child: create device": "EIO",
+        "child: open": "EBUSY",
+        "child: closed its own": "EBUSY",
+        "after the child": "EBUSY",
+        "has": "0",
+        "vfork": "0",
+        "the parent still may": "0",
+        "failed exec": "3",
+        "sendmsg": "0",
+        "in flight": "EBUSY",
+        "recvmsg": "0",
+        "received": "EBUSY",
+        "add received": "0",
+        "del received": "0",
+        "reopen by /proc": "EBUSY",
+        "reopen a device by /proc": "ENXIO",
+        "O_PATH": "EBADF",
+        "openat": "0",
+        "openat again": "EBUSY",
+        "symlink": "0",
+        "no such group": "ENOENT",
+        "read only": "EACCES",
+        "exec: has": "EIO",
+        "exec: create device": "EIO",
+        "exec: open": "EBUSY",
+        "exec: unset container": "EINVAL",
+    }
+
+
+def test_regions_memory_and_interrupts(build: Builder) -> None:
+    done = supervised("--kvm", "model", build("regions.c"), "0000:00:10.0", "/dev/vfio/1")
+    assert steps(done.stdout) == {
+        "set iommu": "0",
+        "device": "0",
+        "config": "4",
+        "id": "1234 11e8",
+        "sizing": "4",
+        "preadv": "4",
+        "bar": "fff00000",
+        "beyond": "EFAULT",
+        "to a bad address": "EFAULT",
+        "map": "0",
+        "read what is mapped": "8",
+        "bytes read": "mapped",
+        "write what is mapped": "8",
+        "bytes written": "written",
+        "map too much": "EINVAL",
+        "map privately": "EINVAL",
+        "map configuration": "EINVAL",
+        "map a group": "ENODEV",
+        "map a file": "0",
+        "enable": "0",
+        "trigger": "0",
+        "read": "8",
+        "count": "1",
+        "dma to a bar": "0",
+        "dma to no memory": "EFAULT",
+        "answer to read-only memory": "EFAULT",
+        "question in no memory": "EFAULT",
+        "mapping holds the device": "EBUSY",
+        "nothing holds it": "0",
+    }
+
+
+def test_threads_at_once(build: Builder, kvm: str) -> None:
+    done = supervised("--kvm", kvm, build("hammer.c"), "8", "15")
+    assert steps(done.stdout) == {"wrong": "0", "open": "0"}
+    assert "a bug in kvm-vfio" not in done.stderr
+
+
+# -- what is said about it -------------------------------------------------------------------------
+
+
+def test_the_summary_says_why_wbinvd_is_executed(build: Builder) -> None:
+    done = supervised("--kvm", "model", build("whole.c"))
+    lines = done.stderr.splitlines()
+    (on,) = [line for line in lines if "WBINVD is executed" in line]
+    (off,) = [line for line in lines if "WBINVD is a no-op" in line]
+    for part in ("VM 1", "KVM_SET_DEVICE_ATTR on fd", "whole-c[", "ADD of VFIO group 1", "dmar0"):
+        assert part in on
+    assert "has no snoop control" in on
+    assert "the last close of a KVM device" in off
+    assert any("failed, 1 x: KVM_SET_DEVICE_ATTR: EEXIST" in line for line in lines)
+    assert any("left open: VFIO group 2: fd" in line and "exited" in line for line in lines)
+    assert all(line.startswith("kvm-vfio: ") for line in lines)
+
+
+def test_with_snoop_control_wbinvd_stays_a_no_op(build: Builder) -> None:
+    done = supervised("--kvm", "model", "--snoop", "on", build("whole.c"))
+    assert "WBINVD was a no-op all the time" in done.stderr
+    assert "is executed" not in done.stderr
+
+
+def test_quiet_and_a_summary_in_a_file(build: Builder, tmp_path: Path) -> None:
+    file = tmp_path / "summary"
+    done = supervised("--quiet", "--summary", str(file), build("whole.c"))
+    assert done.stderr == ""
+    assert "members added 2 x" in file.read_text()
+    assert supervised("--quiet", "true").stderr == ""
+
+
+def test_not_modelled_is_named(build: Builder) -> None:
+    done = supervised("--kvm", "model", build("unknown.c"))
+    assert steps(done.stdout) == {"vcpu": "ENOTTY"}
+    assert "NOT MODELLED, 1 x, answered ENOTTY: KVM_CREATE_VCPU" in done.stderr
+
+
+def test_the_trace(build: Builder, tmp_path: Path) -> None:
+    file = tmp_path / "trace"
+    supervised("--kvm", "model", "--trace", str(file), build("whole.c"))
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    assert records[0]["call"] == "execve"
+    times = [record["time"] for record in records]
+    assert times == sorted(times)
+    first, again, *_ = [r for r in records if r["call"] == "KVM_SET_DEVICE_ATTR"]
+    assert first["comm"] == "whole-c"
+    assert first["answer"] == 0
+    assert first["arguments"]["kvm_device_attr"]["group"] == 1
+    assert first["effects"] == [
+        "the KVM-VFIO device of VM 1 holds VFIO group 1",
+        "noncoherent DMA of VM 1: on",
+    ]
+    assert again["answer"] == "EEXIST"
+    assert again["why"] == "VFIO group 1 is a member already"
+    closed = [r["file"] for r in records if r["call"] == "last close"]
+    assert closed[:3] == ["VFIO group 1", "a KVM device", "a VFIO container"]
