@@ -121,6 +121,7 @@ LINUX_6_18 = replace(
     reports_assignment=False,
     nesting_extension=False,
     nesting_errno=ENODEV,
+    dma_overflow_errno=EOVERFLOW,
 )
 
 # [M] A DEL that fails looks at nothing.
@@ -130,7 +131,6 @@ LINUX_7_3 = replace(
     measured="7.3.4",
     system_attr_errno=0,
     failed_del_updates_coherency=False,
-    dma_overflow_errno=EOVERFLOW,
 )
 
 PROFILES = MappingProxyType(
