@@ -41,6 +41,7 @@
 #define TRACING "/sys/kernel/tracing"
 #define DEVICES "/sys/bus/pci/devices"
 #define PAGE 4096
+#define OUR_FDS 900
 #define REGISTERS 4096
 #define NO_REGISTER 0xffff
 #define MOST_PROBES 64
@@ -69,7 +70,7 @@ struct instruction {
 	uint64_t argument[];
 };
 
-enum { CALL = 1, POKE, PEEK, PUT, LOAD, TAKE, SKIP_IF, SKIP_UNLESS, EVENTS, CHILD, SET };
+enum { CALL = 1, POKE, PEEK, PUT, LOAD, TAKE, SKIP_IF, SKIP_UNLESS, EVENTS, CHILD, SET, CLOSE_ALL };
 
 struct event {
 	uint64_t probe, argument;
@@ -79,6 +80,8 @@ static struct header *header;
 static char *requests, *answers, *answers_end, *answer;
 static int line = -1, trace = -1;
 static int64_t reg[REGISTERS];
+static uint64_t taken[REGISTERS];	/* when a handle got its fd: the how-manieth; 0 for none */
+static uint64_t takes;
 static uint16_t probe_of[1 << 16];	/* event id -> 1 + the probe's number */
 static int argument_at[MOST_PROBES];	/* where a probe's argument is in its record */
 static sigjmp_buf stop;
@@ -122,6 +125,15 @@ static int put_file(const char *path, const char *text)
 	return result;
 }
 
+/* The same file under a high number: a worker's own begin where any program's do. */
+static int out_of_the_way(int fd)
+{
+	int high = fcntl(fd, F_DUPFD_CLOEXEC, OUR_FDS);
+
+	close(fd);
+	return high;
+}
+
 static long get_number(const char *path)
 {
 	FILE *file = fopen(path, "re");
@@ -154,6 +166,7 @@ static void open_line(void)
 	line = open(LINE, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (line < 0)
 		fail("%s: %m\n", LINE);
+	line = out_of_the_way(line);
 	tcgetattr(line, &raw);
 	cfmakeraw(&raw);
 	cfsetspeed(&raw, B115200);
@@ -422,6 +435,24 @@ static int64_t forked_child_exits(void)
 	return 0;
 }
 
+/* Close what handles have, the newest first. */
+static int64_t close_handles(void)
+{
+	for (;;) {
+		int newest = 0;
+
+		for (int i = 0; i < REGISTERS; i++)
+			if (taken[i] > taken[newest])
+				newest = i;
+		if (!taken[newest])
+			return 0;
+		if (reg[newest] >= 0)
+			close(reg[newest]);
+		taken[newest] = 0;
+		reg[newest] = -1;
+	}
+}
+
 /* Performs one instruction whose blob, if it has one, is at `blob`. */
 static int64_t perform(const struct instruction *instruction, const uint64_t *a, const char *blob,
 		       unsigned int *skip)
@@ -446,7 +477,10 @@ static int64_t perform(const struct instruction *instruction, const uint64_t *a,
 		old = reg[instruction->into];
 		if (old >= 0)
 			close(old);
+		taken[instruction->into] = ++takes;
 		return (int64_t)a[0] < 0 ? -1 : (int64_t)a[0];
+	case CLOSE_ALL:
+		return close_handles();
 	case SKIP_IF:
 		*skip = a[0] == a[1] ? a[2] : 0;
 		return 0;
@@ -578,6 +612,7 @@ int main(void)
 	trace = open(TRACING "/per_cpu/cpu0/trace_pipe_raw", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (trace < 0)
 		fail("trace_pipe_raw: %s", strerror(errno));
+	trace = out_of_the_way(trace);
 	references = module_references();
 	uname(&name);
 	snprintf(header->text, sizeof(header->text), "%s %s", name.release, name.version);

@@ -44,6 +44,7 @@ class _Op(IntEnum):
     EVENTS = 9
     CHILD = 10
     SET = 11
+    CLOSE_ALL = 12
 
 
 class Answer:
@@ -129,6 +130,10 @@ class Batch:
     def take(self, handle: int, fd: int) -> Answer:
         """Let register `handle` have the fd, -1 for any negative one; close the one it had."""
         return self._add(_Op.TAKE, (fd,), into=handle, what="take")
+
+    def close_all(self) -> None:
+        """Close what handles have, newest first."""
+        self._add(_Op.CLOSE_ALL, (), what="close_all")
 
     def skip_if(self, value: int, other: int, count: int) -> None:
         """Leave out the next `count` instructions if both are equal."""

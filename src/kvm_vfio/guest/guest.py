@@ -8,6 +8,7 @@ file system.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -24,6 +25,7 @@ from kvm_vfio.guest.packages import GuestKernel
 _BOOT_SECONDS = 60.0  # four times what a busy computer needs
 _WORKER_SECONDS = 20.0
 _CALL_SECONDS = 20.0  # more than the agent's own patience
+_TELLING = re.compile(r"panic|BUG|Oops|RIP: 0010|qemu")
 _EVENT = struct.Struct("<QQ")
 
 
@@ -151,8 +153,9 @@ class Guest:
         self.close()
 
     def _died(self, error: GuestDied) -> GuestDied:
-        last = [line.strip() for line in self.console().splitlines() if line.strip()][-3:]
-        said = f"; its last words: {' / '.join(last)}" if last else ""
+        lines = [line.strip() for line in self.console().splitlines() if line.strip()]
+        telling = [line for line in lines if _TELLING.search(line)][:3] or lines[-3:]
+        said = f"; its last words: {' / '.join(telling)}" if telling else ""
         return GuestDied(f"the guest of Linux {self.kernel.version}: {error}{said}")
 
 

@@ -47,7 +47,6 @@ class GuestHands:
         self._batch = Batch()
         self._fillers: list[Callable[[], None]] = []
         self._registers: dict[str, Register] = {}
-        self._opened: dict[str, None] = {}  # handles in the order of their opening
         self._next = _ORDINARY
         self._fresh: list[tuple[int, int]] = []
         self._vms: dict[int, int] = {}  # the VM at an address; addresses are used again
@@ -92,13 +91,10 @@ class GuestHands:
         answer = self._call(process.CLOSE, self._fd(handle))
         if handle in self._registers:
             self._batch.set(self._registers[handle], _NO_FD)
-        self._opened.pop(handle, None)
         return answer
 
     def close_all(self) -> None:
-        for handle in reversed(self._opened):
-            self._batch.take(self._registers[handle], _NO_FD)
-        self._opened = {}
+        self._batch.close_all()
         self._registers = {}
         for at, size in self._fresh:
             self._batch.call(process.MUNMAP, at, size)
@@ -307,8 +303,6 @@ class GuestHands:
 
     def _take(self, handle: str, fd: Register) -> None:
         self._batch.take(self._register(handle), fd)
-        self._opened.pop(handle, None)
-        self._opened[handle] = None
 
     def _call(self, number: int, *arguments: int, into: Register | None = None) -> Answer:
         return self._later(self._batch.call(number, *arguments, into=into))
