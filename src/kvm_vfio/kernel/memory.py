@@ -67,7 +67,7 @@ class AddressSpace:
         self._regions: list[Region] = []
         self._next = _FIRST
         self._arena: Region | None = None
-        self._recent = _NOWHERE  # where the last read was: most programs read there again
+        self._recent = _NOWHERE  # where the last read was: a program's next is often there
         self._used = 0
 
     def map(
@@ -158,6 +158,14 @@ class AddressSpace:
 
     def write(self, address: int, data: bytes) -> None:
         """`Mm.write`."""
+        region, size = self._recent, len(data)
+        if not region.start <= address <= region.end - size or not region.writable:
+            self._write(address, data)
+            return
+        at = address - region.start
+        region.data[at : at + size] = data
+
+    def _write(self, address: int, data: bytes) -> None:
         region = self.find(address)
         if region is None or not region.writable:
             raise KernelError(EFAULT, f"address {address:#x} is not writable")
