@@ -168,14 +168,13 @@ class VmFile(File):
         and what the device's own create says. A structure that cannot be written is EFAULT at last,
         also when only tested; a fd that was made stays open.
         """
-        create = KVM_CREATE_DEVICE_LAYOUT.unpack(
-            task.copy_from_user(arg, KVM_CREATE_DEVICE_LAYOUT.size)
-        )
+        asked = task.copy_from_user(arg, KVM_CREATE_DEVICE_LAYOUT.size)
+        create = KVM_CREATE_DEVICE_LAYOUT.unpack(asked)
         kernel, vm = self.vm.kernel, self.vm
         if create.type != KVM_DEV_TYPE_VFIO or not kernel.selects_kvm_vfio:
             raise KernelError(ENODEV, f"this kernel has no device of type {create.type}")
         if create.flags & KVM_CREATE_DEVICE_TEST:
-            task.copy_to_user(arg, KVM_CREATE_DEVICE_LAYOUT.pack(create))
+            task.copy_to_user(arg, asked)
             return 0
         kernel.allocate("kvm_device")
         with vm.lock:
