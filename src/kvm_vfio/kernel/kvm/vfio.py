@@ -16,7 +16,7 @@ at the next ADD or DEL.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from errno import EBUSY, EEXIST, ENOENT, ENXIO
 from typing import TYPE_CHECKING
@@ -116,7 +116,7 @@ class KvmVfio(KvmDevice):
             self.update_coherency()
         return 0
 
-    def update_coherency(self, changed: Iterable[Member] = ()) -> None:
+    def update_coherency(self, changed: Collection[Member] = ()) -> None:
         """kvm_vfio_update_coherency: ask member by member until the first no; tell KVM a change.
 
         `changed` are the members that came since the last time. Where all the others are known to
@@ -124,6 +124,8 @@ class KvmVfio(KvmDevice):
         """
         external = self.external
         known = self.coherent_epoch == external.epoch and not external.watched
+        if known and not changed:
+            return
         noncoherent = not all(map(external.enforced_coherent, changed if known else self.members))
         self.coherent_epoch = None if noncoherent else external.epoch
         if noncoherent == self.noncoherent:
