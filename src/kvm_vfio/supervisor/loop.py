@@ -109,7 +109,7 @@ class Supervisor:
 
     def _serve_one(self) -> None:
         recorder = self.recorder
-        if recorder.effects:
+        if recorder.heard:
             recorder.begin()
         self._files.drain()
         if self._host_vms is not None and self._host_vms.orphans:
@@ -153,7 +153,7 @@ class Supervisor:
         arguments = tracer.arguments(call, file, memory)
         self._why = None
         result = self._answer(call[1], call[3], call[ARGUMENTS:])
-        tracer.answered(call, file, arguments, result, self._why, self.recorder.effects)
+        tracer.answered(call, file, arguments, result, self._why, self.recorder.effects())
         return result
 
     def _file_of(self, call: tuple[int, ...]) -> File | None:
@@ -209,7 +209,7 @@ class Supervisor:
     def _releases(self, file: File | None) -> None:
         if file is None:
             if self._tracer is not None and self._released is not None:
-                self._tracer.released(self._released, self.recorder.effects)
+                self._tracer.released(self._released, self.recorder.effects())
                 self.recorder.begin()
             self._released = None
             return

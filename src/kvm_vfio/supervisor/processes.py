@@ -28,6 +28,9 @@ from kvm_vfio.supervisor.notify import Gone, Listener
 from kvm_vfio.uapi.fcntl import O_PATH
 from kvm_vfio.uapi.seccomp import KCMP_VM
 
+_readlink = os.readlink
+_MOST_LINKS = 16  # each is a file of ours
+
 _EVENTFD = EventFile.link.encode()
 
 
@@ -38,7 +41,17 @@ class Stale(Exception):
 class Thread:
     """One thread that has called us: the `Files` of the model, and its `task`."""
 
-    __slots__ = ("_by_link", "_directory", "_listener", "_open_files", "mm", "task", "tgid", "tid")
+    __slots__ = (
+        "_by_link",
+        "_directory",
+        "_links",
+        "_listener",
+        "_open_files",
+        "mm",
+        "task",
+        "tgid",
+        "tid",
+    )
 
     def __init__(
         self, tid: int, tgid: int, mm: AddressSpace, kernel: Kernel, files: OpenFiles, by: Listener
@@ -50,11 +63,17 @@ class Thread:
         self._open_files = files
         self._by_link = files.by_link
         self._listener = by
+        # fd -> our handle on its link in /proc, for a few numbers that were ours: reading the link
+        # through it saves finding it. It stands for the number, not for a file: it shows what the
+        # number means now, and fails when it means nothing.
+        self._links: dict[int, int] = {}
         self._directory = os.open(f"/proc/{tid}/fd", os.O_RDONLY | os.O_DIRECTORY)
 
     def __del__(self) -> None:
         with suppress(AttributeError):  # it was never opened
             os.close(self._directory)
+            for handle in self._links.values():
+                os.close(handle)
 
     def link(self, fd: int) -> bytes | None:
         """What /proc says of a number; None for one that is free. Stale."""
@@ -73,10 +92,21 @@ class Thread:
     def ours(self, fd: int) -> File | None:
         """Our file behind a number, None for all others. Stale."""
         try:
-            return self._by_link.get(os.readlink(b"%d" % fd, dir_fd=self._directory))
+            return self._by_link.get(_readlink(b"", dir_fd=self._links[fd]))
+        except KeyError:
+            return self._find(fd)
         except OSError:
-            link = self.link(fd)
-            return self._by_link.get(link) if link else None
+            os.close(self._links.pop(fd))
+            return self._find(fd)
+
+    def _find(self, fd: int) -> File | None:
+        link = self.link(fd)
+        file = self._by_link.get(link) if link else None
+        if file is not None and len(self._links) < _MOST_LINKS:
+            with suppress(OSError):
+                handle = os.open(str(fd), os.O_PATH | os.O_NOFOLLOW, dir_fd=self._directory)
+                self._links[fd] = handle
+        return file
 
     def get(self, fd: int) -> File | None:
         """`Files.get`."""

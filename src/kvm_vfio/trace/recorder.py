@@ -26,6 +26,11 @@ Kind = TypeVar("Kind", bound=Hashable)
 _MOST_KINDS = 200
 _MOST_CHANGES = 10  # from the beginning, and as many from the end
 
+_HOLDS = "the KVM-VFIO device of VM {vm} holds {member}"
+_LETS_GO = "the KVM-VFIO device of VM {vm} lets go of {member}"
+_ON = "noncoherent DMA of VM {vm}: on"
+_OFF = "noncoherent DMA of VM {vm}: off"
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -40,7 +45,7 @@ class Change:
 class Recorder(Observer, Generic[Kind]):
     """The history of one kernel, as much of it as a person reads afterwards.
 
-    `effects` has what the call at hand brought about, one sentence each, for whoever takes them.
+    `heard` has what the call at hand brought about, and `effects` says it, a sentence each.
     """
 
     def __init__(self) -> None:
@@ -53,16 +58,21 @@ class Recorder(Observer, Generic[Kind]):
         self.leaked: list[str] = []
         self.vms = 0
         self.members_taken = 0
-        self.effects: list[str] = []
+        self.heard: list[tuple[str, Vm, Member | None]] = []
         self.cause: Callable[[], str] = lambda: "nobody"  # asked only if a call matters
-        self._member = ""
 
     # -- calls -------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """A call begins; `cause` now names it."""
-        self.effects.clear()
-        self._member = ""
+        self.heard.clear()
+
+    def effects(self) -> list[str]:
+        """What the call has brought about until now."""
+        return [
+            said.format(vm=vm.number, member=member.name if member else "")
+            for said, vm, member in self.heard
+        ]
 
     def failed(self, kind: Kind, errno: int, why: str) -> None:
         """A call was answered with -errno; calls of one `kind` are counted together."""
@@ -83,10 +93,10 @@ class Recorder(Observer, Generic[Kind]):
 
     def vm_created(self, vm: Vm) -> None:
         self.vms += 1
-        self.effects.append(f"VM {vm.number} is made")
+        self.heard.append(("VM {vm} is made", vm, None))
 
     def vm_destroyed(self, vm: Vm) -> None:
-        self.effects.append(f"VM {vm.number} is destroyed")
+        self.heard.append(("VM {vm} is destroyed", vm, None))
 
     def noncoherent_dma_registered(self, vm: Vm) -> None:
         self._changed(vm, noncoherent=True)
@@ -95,11 +105,10 @@ class Recorder(Observer, Generic[Kind]):
         self._changed(vm, noncoherent=False)
 
     def _changed(self, vm: Vm, *, noncoherent: bool) -> None:
-        state = "on" if noncoherent else "off"
-        self.effects.append(f"noncoherent DMA of VM {vm.number}: {state}")
+        self.heard.append((_ON if noncoherent else _OFF, vm, None))
         if vm.noncoherent_dma_count > 1 or (vm.noncoherent_dma_count == 1) != noncoherent:
             return  # the other registrar is there as well
-        cause = self.cause() + (f" ({self._member})" if self._member else "")
+        cause = f"{self.cause()}{self._whose_membership()}"
         change = Change(vm.number, noncoherent, cause, tuple(why_wbinvd(vm)))
         if len(self.first_changes) < _MOST_CHANGES:
             self.first_changes.append(change)
@@ -107,16 +116,18 @@ class Recorder(Observer, Generic[Kind]):
             self.last_changes.append(change)
         self.changes += 1
 
+    def _whose_membership(self) -> str:
+        for said, _, member in reversed(self.heard):
+            if member is not None:
+                return f" (ADD of {member.name})" if said is _HOLDS else f" ({member.name} leaves)"
+        return ""
+
     def reference_taken(self, device: KvmVfio, member: Member) -> None:
         self.members_taken += 1
-        self._member = f"ADD of {member.name}"
-        self.effects.append(f"the KVM-VFIO device of VM {device.vm.number} holds {member.name}")
+        self.heard.append((_HOLDS, device.vm, member))
 
     def reference_dropped(self, device: KvmVfio, member: Member) -> None:
-        self._member = f"{member.name} leaves"
-        self.effects.append(
-            f"the KVM-VFIO device of VM {device.vm.number} lets go of {member.name}"
-        )
+        self.heard.append((_LETS_GO, device.vm, member))
 
     def reference_leaked(self, device: KvmVfio, member: Member) -> None:
         self.leaked.append(
