@@ -34,10 +34,15 @@ def _counts(supervisor: Supervisor) -> Iterator[str]:
     if not supervisor.answered:
         yield "the program made no call on KVM-VFIO or VFIO"
         return
-    opened = ", ".join(f"{kind} {n} x" for kind, n in supervisor.handed_out().items())
-    yield f"{supervisor.answered} calls answered; opened: {opened or 'nothing'}"
+    opened = ", ".join(_number(n, kind) for kind, n in supervisor.handed_out().items())
+    yield f"{_number(supervisor.answered, 'call')} answered; opened: {opened or 'nothing'}"
     if recorder.members_taken:
-        yield f"KVM-VFIO: members added {recorder.members_taken} x"
+        yield f"KVM-VFIO: {_number(recorder.members_taken, 'member')} added"
+
+
+def _number(count: int, what: str) -> str:
+    noun = what.removeprefix("a ").removeprefix("an ")
+    return f"{count} {noun}{'s' if count > 1 else ''}"
 
 
 def _coherency(supervisor: Supervisor) -> Iterator[str]:
@@ -59,6 +64,13 @@ def _change(change: Change) -> str:
 
 
 def _held(supervisor: Supervisor) -> Iterator[str]:
+    lines = [*_left(supervisor)]
+    if supervisor.answered and not lines:
+        yield "everything was closed, and nothing leaked"
+    yield from lines
+
+
+def _left(supervisor: Supervisor) -> Iterator[str]:
     for line in supervisor.left_open:
         yield f"left open: {line}"
     for line in supervisor.recorder.leaked:
