@@ -85,6 +85,7 @@ class Profile:
     unmap_checks_mm: bool  # UNMAP_DMA stops at a mapping that another mm made
     unreachable_iova_errno: int  # MAP_DMA of an iova that the IOMMU cannot translate
     dma_overflow_errno: int  # MAP_DMA, UNMAP_DMA of a range that wraps
+    dma_range_end_wraps: bool  # MAP_DMA, UNMAP_DMA find nothing in a range that ends at 2**64
     type1_capabilities: bool  # IOMMU_GET_INFO has a capability chain
     type1_page_sizes: int  # IOMMU_GET_INFO, bitmap
     dma_entry_limit: int  # mappings of one container; 0: no limit

@@ -52,6 +52,7 @@ PATCH = Profile(
     unmap_checks_mm=False,
     unreachable_iova_errno=EFAULT,  # the IOMMU driver's refusal to map; there was no check before
     dma_overflow_errno=EINVAL,
+    dma_range_end_wraps=True,
     type1_capabilities=False,
     type1_page_sizes=_ANY_PAGE,
     dma_entry_limit=0,
@@ -122,6 +123,7 @@ LINUX_6_18 = replace(
     nesting_extension=False,
     nesting_errno=ENODEV,
     dma_overflow_errno=EOVERFLOW,
+    dma_range_end_wraps=False,
 )
 
 # [M] A DEL that fails looks at nothing.

@@ -236,8 +236,8 @@ class Type1:
     def map_dma(self, task: Task, arg: int) -> int:
         """VFIO_IOMMU_MAP_DMA.
 
-        EFAULT; EINVAL: argsz, unknown flags, neither read nor write, size 0, not page aligned;
-        EINVAL (EOVERFLOW in newer kernels): a range that wraps; EEXIST: something is mapped there;
+        EFAULT; EINVAL: argsz, unknown flags, size 0; EINVAL (EOVERFLOW in newer kernels): a range
+        that wraps; EINVAL: neither read nor write, not page aligned; EEXIST: something is mapped;
         ENOSPC: too many mappings; EINVAL: the IOMMU cannot reach the iova; ENOMEM; then page by
         page: EFAULT: the program has no such memory, ENOMEM: it may lock no more.
         """
@@ -248,14 +248,18 @@ class Type1:
         set_vaddr = VFIO_DMA_MAP_FLAG_VADDR if self.kernel.profile.update_vaddr else 0
         if wanted.argsz < VFIO_IOMMU_TYPE1_DMA_MAP.size or wanted.flags & ~(protection | set_vaddr):
             raise KernelError(EINVAL, f"argsz {wanted.argsz} or flags {wanted.flags:#x}")
+        if not wanted.size:
+            raise KernelError(EINVAL, "size is 0")
+        self._refuse_wrap(wanted.iova, wanted.size)
+        self._refuse_wrap(wanted.vaddr, wanted.size)
         if bool(wanted.flags & protection) == bool(wanted.flags & set_vaddr):
             raise KernelError(EINVAL, "the flags must ask for read, write or both, or for VADDR")
         with self.lock:
-            if not wanted.size or (wanted.size | wanted.iova | wanted.vaddr) % _PAGE:
-                raise KernelError(EINVAL, "size, iova and vaddr are whole pages, size not 0")
-            self._refuse_wrap(wanted.iova, wanted.size)
-            self._refuse_wrap(wanted.vaddr, wanted.size)
-            there = self.mappings.first(wanted.iova, wanted.size)
+            if (wanted.size | wanted.iova | wanted.vaddr) % _PAGE:
+                raise KernelError(EINVAL, "size, iova and vaddr are whole pages")
+            there = None
+            if not self._finds_nothing(wanted.iova, wanted.iova + wanted.size):
+                there = self.mappings.first(wanted.iova, wanted.size)
             if wanted.flags & set_vaddr:
                 return self._restore_vaddr(there, wanted, task)
             if there is not None:
@@ -319,6 +323,10 @@ class Type1:
             self._unlock(there)
         there.vaddr, there.mm, there.vaddr_valid = wanted.vaddr, task.mm, True
         return 0
+
+    def _finds_nothing(self, start: int, end: int) -> bool:
+        """vfio_find_dma adds up 64 bits: for a range that ends at 2**64, the end is 0."""
+        return end == _TOP and start > 0 and self.kernel.profile.dma_range_end_wraps
 
     def _refuse_wrap(self, start: int, size: int) -> None:
         if start + size > _TOP:
@@ -386,6 +394,8 @@ class Type1:
         if exact is not None:
             return [exact]
         covered, at, end = [], start, start + size
+        if self._finds_nothing(start, end):
+            return []
         while at < end and (mapping := self.mappings.first(at, end - at)) is not None:
             covered.append(mapping)
             at = mapping.start + mapping.size

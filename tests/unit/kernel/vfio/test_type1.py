@@ -118,7 +118,7 @@ def test_a_larger_argsz_is_taken(dma: Mapper) -> None:
     assert dma.map(0, argsz=100) == 0
 
 
-@since({"2013": -EINVAL, "7.3": -EOVERFLOW})
+@since({"2013": -EINVAL, "6.18": -EOVERFLOW})
 def test_a_range_that_wraps(profile: Profile, expected: int) -> None:
     dma = Mapper(profile)
     assert dma.map(TOP - PAGE, 2 * PAGE) == expected
@@ -126,6 +126,24 @@ def test_a_range_that_wraps(profile: Profile, expected: int) -> None:
     assert dma.unmap(TOP - PAGE, 2 * PAGE) == expected
     assert dma.map(TOP - PAGE) == -profile.unreachable_iova_errno
     assert dma.unmap(TOP - PAGE) == 0
+
+
+@since({"2013": -EINVAL, "6.18": -EOVERFLOW})
+def test_that_it_wraps_is_seen_before_flags_and_alignment(profile: Profile, expected: int) -> None:
+    dma = Mapper(profile)
+    assert dma.map(TOP - PAGE, 2 * PAGE, flags=0) == expected
+    assert dma.map(TOP - PAGE, PAGE + 1) == expected
+    assert dma.map(TOP - PAGE, 0) == -EINVAL
+
+
+@since({"2013": False, "6.18": True})
+def test_what_is_found_in_a_range_that_ends_at_the_top(profile: Profile, expected: bool) -> None:
+    dma = Mapper(profile)
+    assert [dma.map(PAGE), dma.map(2 * PAGE)] == [0, 0]
+    found = -EEXIST if expected else -profile.unreachable_iova_errno
+    assert dma.map(PAGE, TOP - PAGE, vaddr=0) == found
+    assert dma.unmap(PAGE, TOP - PAGE) == (2 * PAGE if expected else 0)
+    assert len(dma.mapped()) == (0 if expected else 2)
 
 
 @pytest.mark.parametrize(
