@@ -142,7 +142,7 @@ value_places = st.sampled_from([*["rw"] * 25, *ADDRESSES])
 attr_requests = st.sampled_from(
     [KVM_SET_DEVICE_ATTR] * 4 + [KVM_HAS_DEVICE_ATTR] * 2 + [KVM_GET_DEVICE_ATTR]
 )
-device_types = st.sampled_from([*[4] * 6, *range(17), 100, 0xFFFF_FFFF])
+device_types = st.sampled_from([*[4] * 20, *range(17), 100, 0xFFFF_FFFF])
 create_flags = st.sampled_from([0, 0, 0, 0, 1, 1, 2, 3, 0xFFFF_FFFE, 0xFFFF_FFFF])
 vm_types = st.sampled_from([*[0] * 8, *range(1, 8), 31, 32, 63, 2**31, 2**32, 2**64 - 1])
 rarely = st.sampled_from([*[False] * 9, True])
@@ -284,6 +284,17 @@ class Beside(RuleBasedStateMachine):
             self.look_at_created(where, data, made)
         return multiple(*made)
 
+    @rule(vm=vms)
+    def create_again(self, vm: Pair) -> None:
+        """Whether a VM may have a second device depends on what became of the first."""
+        data = KVM_CREATE_DEVICE_LAYOUT.pack_fields(KVM_DEV_TYPE_VFIO, PRESET_FD, 0)
+        where = self.place("buffer", [data, data])
+        for _ in range(2):
+            first = self.ioctl(vm, KVM_CREATE_DEVICE, where)
+            second = self.ioctl(vm, KVM_CREATE_DEVICE, where)
+            for device in first + second:
+                self.close(device)
+
     def look_at_created(self, where: Sequence[int | Buffer], data: bytes, made: list[Pair]) -> None:
         """The fd is in the structure if one was made; nothing else has changed."""
         layout = KVM_CREATE_DEVICE_LAYOUT
@@ -321,6 +332,19 @@ class Beside(RuleBasedStateMachine):
     # -- asking ------------------------------------------------------------------------------------
 
     @rule(
+        device=devices,
+        attribute=attributes,
+        value_place=st.sampled_from([*["rw"] * 10, *ADDRESSES]),
+        member=st.one_of(anything, st.sampled_from(INVALID)),
+    )
+    def set_attr(
+        self, device: Pair, attribute: tuple[int, int], value_place: str, member: Pair
+    ) -> None:
+        """ADD and DEL of files of every kind, and all that is neither."""
+        where = self.place_attr(attribute, 0, "buffer", value_place, member)
+        self.ioctl(device, KVM_SET_DEVICE_ATTR, where)
+
+    @rule(
         file=devices | devices | devices | devices | anything,
         request=attr_requests,
         attribute=attributes,
@@ -330,7 +354,7 @@ class Beside(RuleBasedStateMachine):
         member=st.one_of(anything, st.sampled_from(INVALID)),
         in_child=rarely,
     )
-    def attribute(
+    def any_attr(
         self,
         file: Pair,
         request: Request,
@@ -341,10 +365,22 @@ class Beside(RuleBasedStateMachine):
         member: Pair,
         in_child: bool,
     ) -> None:
-        """ADD and DEL of files of every kind, and all that is neither."""
+        """Every request, on every file, with every structure."""
+        where = self.place_attr(attribute, flags, place, value_place, member)
+        self.ioctl(file, request, where, in_child=in_child)
+
+    def place_attr(
+        self,
+        attribute: tuple[int, int],
+        flags: int,
+        place: str,
+        value_place: str,
+        member: Pair,
+    ) -> list[int | Buffer]:
+        """A kvm_device_attr on each side, whose value is the fd of `member` there."""
         values = self.place(value_place, [INT32.pack_fields(fd) for fd in member.fds])
         contents = [KVM_DEVICE_ATTR.pack_fields(flags, *attribute, value) for value in values]
-        self.ioctl(file, request, self.place(place, contents), in_child=in_child)
+        return self.place(place, contents)
 
     @rule(
         file=ours,
