@@ -44,7 +44,8 @@ class Profile:
 
     # KVM
     capabilities: frozenset[int]  # KVM_CHECK_EXTENSION: which of the caps in question answer 1
-    system_attr_errno: int  # HAS_DEVICE_ATTR (1,1) on /dev/kvm; 0 where it is known
+    # (group, attr) that /dev/kvm has on AMD; None: it knows no attributes at all
+    system_attributes: frozenset[tuple[int, int]] | None
     device_checks_mm: bool  # ioctl on a device fd from another mm: EIO
     device_end: DeviceEnd
     legacy_assignment: bool  # KVM_ASSIGN_PCI_DEVICE exists
@@ -58,7 +59,8 @@ class Profile:
     del_looks_up_again: bool  # DEL asks VFIO for the group anew, with ADD's errors
     failed_del_updates_coherency: bool
 
-    # VFIO groups
+    # VFIO containers and groups
+    container_mmap_errno: int
     group_claims_dma: (
         bool  # a group in a container is owned: SET_CONTAINER of one that is not viable
     )
@@ -67,6 +69,7 @@ class Profile:
         bool  # EBADF before all else; else a negative fd is EINVAL, and EINVAL
     )
     # for a group that has one comes before EBADF
+    container_mmap_errno: int  # mmap of a container
     wrong_container_errno: int  # SET_CONTAINER of a file that is no container
     device_lookup_first: bool  # GET_DEVICE_FD: ENODEV for the name before EINVAL for the container
     device_open_holds_vm: bool  # the first open of a VFIO device keeps the group's VM alive

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from errno import EINVAL, ENODEV, ENOTTY, EPERM
+from errno import EINVAL, ENODEV, ENOTTY, EPERM, errorcode
 
 import pytest
 
+from kvm_vfio.kernel.error import KernelError
+from kvm_vfio.kernel.memory import PAGE
 from kvm_vfio.profiles import Profile
 from kvm_vfio.uapi.vfio import (
     VFIO_DMA_CC_IOMMU,
@@ -50,6 +52,14 @@ def filled(program: Program, *numbers: int) -> tuple[int, list[int]]:
 def test_the_api_version_is_0(profile: Profile) -> None:
     program = boot(profile)
     assert program.ioctl(program.container(), VFIO_GET_API_VERSION) == 0
+
+
+@since({"2013": "EINVAL", "6.1": "ENODEV"})
+def test_a_container_cannot_be_mapped(profile: Profile, expected: str) -> None:
+    program = boot(profile)
+    with pytest.raises(KernelError) as error:
+        program.task.fget(program.container()).mmap(program.task, PAGE, 0, writable=True)
+    assert errorcode[error.value.args[0]] == expected
 
 
 @profiles()
