@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from errno import EINVAL
+from itertools import product
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -73,15 +75,20 @@ VFS_REQUESTS = (0x5421, 0x5450, 0x5451, 0x5452)  # answered before any file is a
 # -- what the running kernel is like --------------------------------------------------------------
 
 
-def system_attr_errno(host: HostSide) -> int:
-    """The errno of HAS_DEVICE_ATTR (1, 1) on /dev/kvm, 0 where it is known."""
+def system_attributes(host: HostSide) -> frozenset[tuple[int, int]] | None:
+    """The attributes of /dev/kvm, None where it does not know the request."""
+    found = set()
     with Kvm(host.syscalls) as kvm:
-        memory = host.memory("rw", KVM_DEVICE_ATTR.pack_fields(0, 1, 1, 0))
-        try:
-            host.syscalls.ioctl(kvm.fileno(), KVM_HAS_DEVICE_ATTR, memory)
-        except OSError as error:
-            return error.errno or 0
-    return 0
+        for attr_group, attr in product(range(4), range(5)):
+            memory = host.memory("rw", KVM_DEVICE_ATTR.pack_fields(0, attr_group, attr, 0))
+            try:
+                host.syscalls.ioctl(kvm.fileno(), KVM_HAS_DEVICE_ATTR, memory)
+            except OSError as error:
+                if error.errno == EINVAL:
+                    return None
+            else:
+                found.add((attr_group, attr))
+    return frozenset(found)
 
 
 def device_checks_mm(host: HostSide) -> bool:
@@ -111,7 +118,7 @@ def running() -> Profile:
         PROFILES["6.18"],
         name="this computer's",
         capabilities=frozenset({KVM_CAP_DEVICE_CTRL} if known else ()),
-        system_attr_errno=system_attr_errno(host),
+        system_attributes=system_attributes(host),
         device_checks_mm=device_checks_mm(host),
         device_end=DeviceEnd.DESTROYED_WITH_VM
         if device_ends_with_vm(host)

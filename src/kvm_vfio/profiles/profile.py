@@ -60,21 +60,17 @@ class Profile:
     failed_del_updates_coherency: bool
 
     # VFIO containers and groups
-    container_mmap_errno: int
-    group_claims_dma: (
-        bool  # a group in a container is owned: SET_CONTAINER of one that is not viable
-    )
-    # is EPERM, and no native driver binds; else SET_CONTAINER is 0, and a native driver is a BUG
-    set_container_fget_first: (
-        bool  # EBADF before all else; else a negative fd is EINVAL, and EINVAL
-    )
-    # for a group that has one comes before EBADF
+    # A group in a container is owned: SET_CONTAINER of one that is not viable is EPERM, and no
+    # native driver binds. Else SET_CONTAINER is 0, and a native driver is a BUG.
+    group_claims_dma: bool
+    # SET_CONTAINER: EBADF before all else. Else EINVAL for a negative fd, then EINVAL for a group
+    # that has a container, then EBADF.
+    set_container_fget_first: bool
     container_mmap_errno: int  # mmap of a container
     wrong_container_errno: int  # SET_CONTAINER of a file that is no container
     device_lookup_first: bool  # GET_DEVICE_FD: ENODEV for the name before EINVAL for the container
     device_open_holds_vm: bool  # the first open of a VFIO device keeps the group's VM alive
     status_without_devices_errno: int  # GET_STATUS of a group whose last device left; 0: answers
-
     info_size: int  # bytes of the structures of VFIO's GET_INFO requests: 16, 20 or 24
 
     # type1

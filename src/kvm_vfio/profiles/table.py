@@ -9,7 +9,7 @@ patch itself.
 from __future__ import annotations
 
 from dataclasses import replace
-from errno import EBADFD, EFAULT, EINVAL, ENODEV, ENXIO, EOVERFLOW
+from errno import EBADFD, EFAULT, EINVAL, ENODEV, EOVERFLOW
 from types import MappingProxyType
 
 from kvm_vfio.profiles.profile import Coherency, DeviceEnd, DomainScope, Profile
@@ -36,7 +36,6 @@ PATCH = Profile(
     del_looks_up_again=True,
     failed_del_updates_coherency=True,
     group_claims_dma=False,
-    container_mmap_errno=EINVAL,
     set_container_fget_first=False,
     container_mmap_errno=EINVAL,
     wrong_container_errno=EINVAL,
@@ -92,7 +91,6 @@ LINUX_6_1 = replace(
     coherency=Coherency.GROUP_CONTAINER,
     member_is_group=False,
     group_claims_dma=True,
-    container_mmap_errno=ENODEV,
     set_container_fget_first=True,
     container_mmap_errno=ENODEV,
     device_lookup_first=True,

@@ -23,13 +23,14 @@ from kvm_vfio.uapi.kvm import (
     KVM_GET_DEVICE_ATTR,
     KVM_GET_VCPU_MMAP_SIZE,
     KVM_HAS_DEVICE_ATTR,
+    kvm_device_attr,
 )
 
 if TYPE_CHECKING:
     from kvm_vfio.kernel.kernel import Kernel
     from kvm_vfio.kernel.task import Task
 
-_XCOMP_GUEST_SUPP = (0, 0)  # the system's first attribute, from 5.17 on; measured on 6.18
+_VALUE_SIZE = 8  # bytes of each attribute
 
 
 class KvmSystemFile(File):
@@ -70,27 +71,27 @@ class KvmSystemFile(File):
         return check_extension(self.kernel, arg)
 
     def get_device_attr(self, task: Task, arg: int) -> int:
-        """KVM_GET_DEVICE_ATTR on the system. EINVAL, EFAULT, ENXIO: see `_attr`."""
-        attr_group, attr = self._attr(task, arg)
-        raise NotModelled(f"attribute ({attr_group}, {attr}) of /dev/kvm describes the processor")
+        """KVM_GET_DEVICE_ATTR on the system. EINVAL, EFAULT, ENXIO: see `_attr`; EFAULT."""
+        wanted = self._attr(task, arg)
+        task.copy_from_user(wanted.addr, _VALUE_SIZE)
+        raise NotModelled(f"attribute {wanted.group, wanted.attr} of /dev/kvm is the processor's")
 
     def has_device_attr(self, task: Task, arg: int) -> int:
         """KVM_HAS_DEVICE_ATTR on the system. EINVAL, EFAULT, ENXIO: see `_attr`."""
         self._attr(task, arg)
         return 0
 
-    def _attr(self, task: Task, arg: int) -> tuple[int, int]:
+    def _attr(self, task: Task, arg: int) -> kvm_device_attr:
         """The attribute meant, which is the system's own and not the KVM-VFIO device's.
 
         EINVAL where the system has no attributes, before memory is looked at; EFAULT; ENXIO.
         """
-        errno = self.kernel.profile.system_attr_errno
-        if errno == EINVAL:
+        known = self.kernel.profile.system_attributes
+        if known is None:
             raise KernelError(EINVAL, "/dev/kvm has no attributes in this kernel")
-        attr = KVM_DEVICE_ATTR.unpack(task.copy_from_user(arg, KVM_DEVICE_ATTR.size))
-        wanted = (attr.group, attr.attr)
-        if wanted != _XCOMP_GUEST_SUPP and (errno or wanted != (1, 1)):
-            raise KernelError(ENXIO, f"/dev/kvm has no attribute {wanted}")
+        wanted = KVM_DEVICE_ATTR.unpack(task.copy_from_user(arg, KVM_DEVICE_ATTR.size))
+        if (wanted.group, wanted.attr) not in known:
+            raise KernelError(ENXIO, f"/dev/kvm has no attribute {wanted.group, wanted.attr}")
         return wanted
 
     ioctls: ClassVar[IoctlTable] = IoctlTable(

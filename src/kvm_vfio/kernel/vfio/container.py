@@ -11,7 +11,7 @@ from errno import EINVAL, ENODEV, EPERM
 from typing import TYPE_CHECKING, ClassVar
 
 from kvm_vfio.kernel.error import KernelError
-from kvm_vfio.kernel.file import File, Mapping, Mapping
+from kvm_vfio.kernel.file import File, Mapping
 from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row
 from kvm_vfio.kernel.vfio.type1 import TYPE1_IOCTLS, Type1, type1_extension
 from kvm_vfio.uapi.vfio import (
@@ -115,11 +115,6 @@ class ContainerFile(File):
         raise KernelError(
             self.container.kernel.profile.container_mmap_errno, "a container cannot be mapped"
         )
-
-    def mmap(self, task: Task, size: int, offset: int, *, writable: bool) -> Mapping:
-        """mmap(2). ENODEV; EINVAL until Linux 5.18, where an IOMMU driver could have had one."""
-        errno = self.container.kernel.profile.container_mmap_errno
-        raise KernelError(errno, "a container cannot be mapped")
 
     def get_api_version(self, task: Task, arg: int) -> int:
         """VFIO_GET_API_VERSION."""
