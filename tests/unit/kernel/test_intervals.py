@@ -75,3 +75,14 @@ def test_a_range_before_a_run_whose_first_range_has_gone_is_found() -> None:
         ours.remove(span)
     ours.add(Span(10, 30))
     assert ours.first(30, 5) == Span(10, 30)
+
+
+def test_ranges_reach_as_far_as_64_bits_do() -> None:
+    ours: Intervals[Span] = Intervals()
+    whole, top = Span(0, 1 << 64), Span((1 << 64) - 10, 10)
+    for span in (whole, top):
+        ours.add(span)
+        assert ours.first((1 << 64) - 1, 1) == span
+        assert ours.first(0, 1 << 64) == span
+        ours.remove(span)
+    assert len(ours) == 0
