@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import struct
 from contextlib import suppress
-from errno import EMFILE, ENOENT
+from errno import EBADF, EMFILE, ENOENT
 from fcntl import ioctl
 
 from kvm_vfio.kernel.error import KernelError
@@ -35,6 +35,7 @@ from kvm_vfio.uapi.seccomp import (
 _RECV = int(SECCOMP_IOCTL_NOTIF_RECV)
 _SEND = int(SECCOMP_IOCTL_NOTIF_SEND)
 _VALID = int(SECCOMP_IOCTL_NOTIF_ID_VALID)
+_NO_FD = 0xFFFF_FFFF
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")
 _RESPONSE = struct.Struct("=QqiI")
 
@@ -58,6 +59,15 @@ class Listener:
         self._response = bytearray(max(sizes.seccomp_notif_resp, SECCOMP_NOTIF_RESP.size))
         with suppress(OSError):  # before Linux 6.6: right, and slower
             ioctl(fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
+
+    def require_add_fd(self) -> None:
+        """OSError: this kernel cannot put a file of ours into the program."""
+        request = SECCOMP_NOTIF_ADDFD.pack(SECCOMP_NOTIF_ADDFD.type(0, 0, _NO_FD, 0, 0))
+        try:
+            ioctl(self.fd, SECCOMP_IOCTL_NOTIF_ADDFD, request)
+        except OSError as error:
+            if error.errno != EBADF:  # it knows the request, and looked for the file
+                raise
 
     def receive(self) -> tuple[int, ...]:
         """Wait for a call: (id, tid, flags, nr, arch, instruction pointer, six arguments).

@@ -22,7 +22,7 @@ from kvm_vfio.profiles.profile import Profile
 from kvm_vfio.supervisor.calls import Kind
 from kvm_vfio.supervisor.filter import REGION_BASE, assemble
 from kvm_vfio.supervisor.kvm_host import require_kcmp
-from kvm_vfio.supervisor.launch import Launched, exec_error, launch
+from kvm_vfio.supervisor.launch import TOO_OLD, Launched, exec_error, launch
 from kvm_vfio.supervisor.libc import NR
 from kvm_vfio.supervisor.loop import Supervisor
 from kvm_vfio.supervisor.namespace import private
@@ -110,7 +110,12 @@ class _Session:
         return self._status(supervisor, exec_error(launched.channel), reaper.status)
 
     def _supervisor(self, launched: Launched) -> Supervisor:
-        listener, directory, dev = launched.fds
+        fd, directory, dev = launched.fds
+        listener = Listener(fd)
+        try:
+            listener.require_add_fd()
+        except OSError:
+            raise Unsupported(TOO_OLD) from None
         names = ["vfio/vfio", *(f"vfio/{number}" for number in self._kernel.vfio_groups)]
         if not self._options.host_kvm:
             names.append("kvm")
@@ -122,7 +127,7 @@ class _Session:
         return Supervisor(
             self._kernel,
             self._recorder,
-            Listener(listener),
+            listener,
             directory,
             nodes,
             host_kvm=self._options.host_kvm,

@@ -51,7 +51,7 @@ def run(supervise: Callable[[socket.socket, Mask], int]) -> int:
     """
     mask = {signal.Signals(each) for each in signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR)}
     prctl_subreaper()
-    ours, theirs = socket.socketpair()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     supervisor = os.fork()
     if supervisor == 0:
         ours.close()
@@ -159,7 +159,8 @@ class Reaper:
         """Kill every descendant when the other end of `channel` is gone."""
 
         def watch() -> None:
-            channel.recv(1)
+            with suppress(OSError):
+                channel.recv(1)  # nothing is ever sent
             self.end_all()
 
         threading.Thread(target=watch, daemon=True).start()
