@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""However it ends: the exit status, signals, and that nothing is left."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Builder
+from tests.e2e.supervised import AS_NOBODY, COMMAND, eventually, processes, steps, supervised
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [("exit 0", 0), ("exit 7", 7), ("kill -TERM $$", 128 + 15), ("kill -KILL $$", 128 + 9)],
+)
+def test_the_exit_status_is_the_programs(script: str, status: int) -> None:
+    assert supervised("--quiet", "sh", "-c", script).returncode == status
+
+
+def test_arguments_and_streams_pass_through() -> None:
+    script = 'cat; printf "%s\\n" "$@"; echo error >&2; exit 5'
+    arguments = ["--machine", "-x", "a b", "--", ""]
+    done = supervised("--quiet", "sh", "-c", script, "sh", *arguments, stdin="in\n")
+    assert done.stdout == "in\n" + "\n".join(arguments) + "\n"
+    assert done.stderr == "error\n"
+    assert done.returncode == 5
+
+
+def test_the_program_starts_with_what_a_shell_would_give_it() -> None:
+    script = "grep -E '^(Sig|Shd)' /proc/self/status; ulimit -n; ls /proc/self/fd | wc -l"
+    plain = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert supervised("--quiet", "sh", "-c", script).stdout == plain.stdout
+
+
+def test_standard_output_ends_with_the_program() -> None:
+    # A pipe's reader must not wait for us.
+    script = "exec >&- 2>&-; exec sleep 1000"
+    with subprocess.Popen(
+        [*COMMAND, "--quiet", "sh", "-c", script], stdout=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout
+        assert run.stdout.read() == ""
+        assert run.poll() is None
+        run.terminate()
+        assert run.wait() == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_reach_the_program_once(number: signal.Signals) -> None:
+    script = f"trap 'echo caught' {number.value}; echo ready; while :; do sleep 0.05; done"
+    with subprocess.Popen(
+        [*COMMAND, "--quiet", "sh", "-c", script], stdout=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout
+        assert run.stdout.readline() == "ready\n"
+        run.send_signal(number)
+        assert run.stdout.readline() == "caught\n"
+        run.kill()
+        assert run.stdout.read() == ""
+
+
+def test_we_stay_while_a_descendant_lives() -> None:
+    script = "(setsid sh -c 'sleep 0.5; test -c /dev/vfio/1 && echo still here' &) ; exit 3"
+    done = supervised("--quiet", "sh", "-c", script)
+    assert done.stdout == "still here\n"
+    assert done.returncode == 3
+
+
+def test_a_signal_after_the_programs_end_ends_its_descendants(marker: str) -> None:
+    run = start(marker, "sh", "-c", "(setsid sleep 1000 &) ; exit 3")
+    assert eventually(lambda: [comm(pid) for pid in processes(marker)].count("sleep") == 1)
+    assert eventually(lambda: "sh" not in map(comm, processes(marker)))
+    run.terminate()
+    assert run.wait(10) == 3
+    assert eventually(lambda: not processes(marker))
+
+
+# -- nothing is left -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def marker() -> Iterator[str]:
+    name = f"KVM_VFIO_TEST={os.getpid()}-{random.random()}"
+    yield name
+    for pid in processes(name):
+        os.kill(pid, signal.SIGKILL)
+
+
+def start(marker: str, *command: str) -> subprocess.Popen[str]:
+    name, _, value = marker.partition("=")
+    return subprocess.Popen(
+        [*COMMAND, "--quiet", "--kvm", "model", *command],
+        env={**os.environ, name: value},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def comm(pid: int) -> str:
+    try:
+        return Path("/proc", str(pid), "comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def traces() -> tuple[object, ...]:
+    """What a run must not change."""
+    mounts = Path("/proc/self/mounts").read_text()
+    files = (sorted(os.listdir(directory)) for directory in ("/dev", "/dev/shm", "/run"))
+    return mounts, *files
+
+
+@pytest.mark.parametrize("victim", ["front", "supervisor", "program"])
+@pytest.mark.parametrize("seed", range(6))
+def test_sigkill_at_any_moment_leaves_nothing(
+    build: Builder, marker: str, victim: str, seed: int
+) -> None:
+    before = traces()
+    program = build("hammer.c")
+    run = start(marker, "sh", "-c", f"(setsid {program} 2 1000000 &) ; {program} 2 1000000; :")
+    moment = random.Random(seed).uniform(0, 0.4)
+    if victim == "front":
+        time.sleep(moment + 0.05)
+        run.kill()
+    else:
+        assert eventually(lambda: len(processes(marker)) >= 4)
+        time.sleep(moment)
+        os.kill(children(run.pid)[0] if victim == "supervisor" else program_of(run.pid), 9)
+        if victim == "program":
+            time.sleep(moment)
+            run.terminate()
+    status = run.wait(20)
+    assert status == {"front": -9, "supervisor": 2, "program": 128 + 9}[victim]
+    assert eventually(lambda: not processes(marker)), [comm(pid) for pid in processes(marker)]
+    assert traces() == before
+
+
+def children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(word) for word in text.split()]
+
+
+def program_of(front: int) -> int:
+    (supervisor,) = children(front)
+    return next(pid for pid in children(supervisor) if comm(pid) == "sh")
+
+
+def test_a_normal_end_leaves_nothing(build: Builder) -> None:
+    before = traces()
+    assert supervised("--quiet", build("whole.c")).returncode == 0
+    assert traces() == before
+
+
+# -- what cannot be run ----------------------------------------------------------------------------
+
+
+def refused(*arguments: str, prefix: tuple[str, ...] = ()) -> tuple[int, str]:
+    done = supervised(*arguments, prefix=prefix)
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+def test_a_program_that_does_not_exist() -> None:
+    assert refused("no-such-program") == (
+        127,
+        "kvm-vfio: no-such-program: no such file or directory\n",
+    )
+    assert refused("./no/such/program")[0] == 127
+
+
+def test_a_program_that_is_not_executable(tmp_path: Path) -> None:
+    file = tmp_path / "plain"
+    file.write_text("text")
+    assert refused(str(file)) == (126, f"kvm-vfio: {file}: permission denied\n")
+    assert refused(str(tmp_path))[0] == 126
+    file.chmod(0o755)
+    assert refused(str(file)) == (126, f"kvm-vfio: {file}: exec format error\n")
+
+
+def test_a_program_that_uses_notification_itself(build: Builder) -> None:
+    status, text = refused("--quiet", build("listener.c"))
+    assert status == 2
+    assert text == (
+        "kvm-vfio: listener-c uses seccomp user notification itself, and Linux allows one listener"
+        " in a chain of filters; it cannot run under kvm-vfio\n"
+    )
+
+
+def test_a_program_that_only_asks_for_notification_runs(build: Builder) -> None:
+    done = supervised("--quiet", build("listener.c"), "ask")
+    assert steps(done.stdout) == {"ask": "EFAULT", "filter": "0"}
+
+
+def test_inside_another_supervisor() -> None:
+    inner = f"{sys.executable} -m kvm_vfio run true"
+    done = supervised("--quiet", "sh", "-c", inner)
+    assert done.returncode == 2
+    assert "uses seccomp user notification itself" in done.stderr
+
+
+@pytest.mark.parametrize("call", ["seccomp", "addfd"])
+def test_a_kernel_that_is_too_old(build: Builder, call: str) -> None:
+    prefix = (build("old.c"), call)
+    assert refused("true", prefix=prefix) == (
+        2,
+        "kvm-vfio: this kernel has no seccomp user notification that hands out files; use Linux"
+        " 5.9 or newer\n",
+    )
+
+
+@pytest.mark.root
+def test_where_user_namespaces_are_forbidden(build: Builder) -> None:
+    status, text = refused("true", prefix=(build("old.c"), "unshare", *AS_NOBODY))
+    assert status == 2
+    assert text.startswith("kvm-vfio: a private /dev and /sys cannot be made here")
+    assert text.count("\n") == 1
+
+
+def test_a_file_that_cannot_be_written() -> None:
+    assert refused("--trace", "/no/such/directory/file", "true") == (
+        2,
+        "kvm-vfio: /no/such/directory/file: No such file or directory; name a file that can be"
+        " written\n",
+    )
