@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every field of a profile has a small scenario whose answer is another wherever the field is.
+
+A new field wants a row in `SCENARIOS`, a changed value an answer there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from errno import (
+    EBADF,
+    EBADFD,
+    EFAULT,
+    EINVAL,
+    EIO,
+    ENODEV,
+    ENOENT,
+    ENOSPC,
+    ENOTTY,
+    ENXIO,
+    EOVERFLOW,
+    EPERM,
+)
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import pytest
+
+from kvm_vfio.kernel.memory import PAGE
+from kvm_vfio.kernel.vfio.container import ContainerFile
+from kvm_vfio.machine.model import Machine
+from kvm_vfio.profiles import DEFAULT, PROFILES, Profile
+from kvm_vfio.uapi import kvm, vfio
+from tests.unit.kernel.program import (
+    ADDRESS,
+    MACHINE,
+    SNOOPING,
+    Program,
+    answer_since,
+    boot,
+    must,
+    start_vmm,
+)
+
+# -- the scenarios ---------------------------------------------------------------------------------
+
+
+def device_control_capability(profile: Profile) -> int:
+    program = boot(profile)
+    kvm_fd = program.open("/dev/kvm")
+    return program.ioctl(kvm_fd, kvm.KVM_CHECK_EXTENSION, kvm.KVM_CAP_DEVICE_CTRL)
+
+
+def attributes_of_dev_kvm(profile: Profile) -> tuple[int, ...]:
+    program = boot(profile)
+    kvm_fd = program.open("/dev/kvm")
+    return tuple(program.has_attr(kvm_fd, *attr) for attr in ((0, 0), (1, 0), (1, 1)))
+
+
+def child_asks_the_device(profile: Profile) -> int:
+    vmm = start_vmm(profile)
+    return vmm.program.fork().has_attr(vmm.device, 1, 1)
+
+
+def closing_the_device(profile: Profile) -> str:
+    vmm = start_vmm(profile)
+    vmm.program.close(vmm.device)
+    return vmm.heard()
+
+
+def deassigning_a_stranger(profile: Profile) -> int:
+    program = boot(profile)
+    wanted = program.struct(kvm.KVM_ASSIGNED_PCI_DEV)
+    return program.ioctl(program.vm(), kvm.KVM_DEASSIGN_PCI_DEVICE, wanted)
+
+
+def heard_of_add(word: str) -> Callable[[Profile], bool]:
+    def scenario(profile: Profile) -> bool:
+        vmm = start_vmm(profile)
+        must(vmm.program.add(vmm.device, vmm.group))
+        return word in vmm.heard().split()
+
+    return scenario
+
+
+def registrations(profile: Profile) -> tuple[int, int]:
+    """Of a group in a container where all snoop; of one without a container where none does."""
+    vmm = start_vmm(profile, SNOOPING)
+    must(vmm.program.add(vmm.device, vmm.group))
+    program = boot(profile)
+    result = program.add(program.create_device(program.vm()), program.group(1))
+    count = program.kernel.snapshot().vms[0].noncoherent_dma
+    return vmm.model_vm().noncoherent_dma_count, result or count
+
+
+def adding_a_group_alone(profile: Profile) -> int:
+    vmm = start_vmm(profile)
+    return vmm.program.add(vmm.device, vmm.program.group(2))
+
+
+def adding_a_device_file(profile: Profile) -> int:
+    vmm = start_vmm(profile)
+    return vmm.program.add(vmm.device, vmm.program.device_fd(vmm.group, ADDRESS[1]))
+
+
+def deleting_what_is_no_group(profile: Profile) -> int:
+    vmm = start_vmm(profile)
+    return vmm.program.delete(vmm.device, vmm.vm)
+
+
+def registrations_after_a_failed_del(profile: Profile) -> int:
+    vmm = start_vmm(profile, SNOOPING)
+    second = vmm.second_group(2)
+    must(vmm.program.add(vmm.device, vmm.group))
+    (member,) = vmm.model_device().members
+    vmm.program.kernel.external.force(member, answer=False)
+    assert vmm.program.delete(vmm.device, second) == -ENOENT
+    return vmm.model_vm().noncoherent_dma_count
+
+
+def setting_a_container(number: int, fd: Callable[[Program], int]) -> Callable[[Profile], int]:
+    def scenario(profile: Profile) -> int:
+        program = boot(profile)
+        return program.set_container(program.group(number), fd(program))
+
+    return scenario
+
+
+def mapping_a_container(profile: Profile) -> object:
+    program = boot(profile)
+    file = program.task.fget(program.container())
+    return program.call(lambda: file.mmap(program.task, PAGE, 0, writable=True))
+
+
+def a_wrong_name_without_a_container(profile: Profile) -> int:
+    program = boot(profile)
+    return program.device_fd(program.group(1), "nonsense")
+
+
+def vms_that_an_open_device_keeps(profile: Profile) -> int:
+    vmm = start_vmm(profile)
+    must(vmm.program.add(vmm.device, vmm.group))
+    must(vmm.program.device_fd(vmm.group, ADDRESS[1]))
+    vmm.program.close(vmm.device, vmm.vm)
+    return len(vmm.program.kernel.snapshot().vms)
+
+
+def status_when_the_last_device_has_left(profile: Profile) -> int:
+    program = boot(profile)
+    group = program.group(1)
+    program.kernel.function(ADDRESS[1]).remove()
+    return program.status(group)
+
+
+def bytes_of_device_info(profile: Profile) -> int:
+    vmm = start_vmm(profile)
+    program = vmm.program
+    device = program.device_fd(vmm.group, ADDRESS[1])
+    address = program.put((64).to_bytes(4, "little") + b"\xff" * 60)
+    must(program.ioctl(device, vfio.VFIO_DEVICE_GET_INFO, address))
+    return len(program.mm.read(address, 64).rstrip(b"\xff"))
+
+
+def extension(number: int, machine: Machine = MACHINE, group: int = 1) -> Callable[[Profile], int]:
+    def scenario(profile: Profile) -> int:
+        vmm = start_vmm(profile, machine, group)
+        return vmm.program.extension(vmm.container, number)
+
+    return scenario
+
+
+def setting_an_iommu(kind: int) -> Callable[[Profile], int]:
+    def scenario(profile: Profile) -> int:
+        program = boot(profile)
+        container = program.container()
+        must(program.set_container(program.group(1), container))
+        return program.set_iommu(container, kind)
+
+    return scenario
+
+
+def unmapping_by_a_child(profile: Profile) -> int:
+    vmm = start_vmm(profile)
+    must(vmm.program.map_dma(vmm.container, 0))
+    return vmm.program.fork().unmap_dma(vmm.container, 0)
+
+
+def mapping(iova: int, size: int = PAGE) -> Callable[[Profile], int]:
+    def scenario(profile: Profile) -> int:
+        vmm = start_vmm(profile)
+        return vmm.program.map_dma(vmm.container, iova, size, vaddr=PAGE)
+
+    return scenario
+
+
+def unmapping_up_to_the_end_of_all(profile: Profile) -> int:
+    vmm = start_vmm(profile)
+    must(vmm.program.map_dma(vmm.container, 8 * PAGE))
+    return vmm.program.unmap_dma(vmm.container, PAGE, (1 << 64) - PAGE)
+
+
+def iommu_info(profile: Profile) -> vfio.vfio_iommu_type1_info:
+    vmm = start_vmm(profile)
+    info = vmm.program.struct(vfio.VFIO_IOMMU_TYPE1_INFO)
+    must(vmm.program.ioctl(vmm.container, vfio.VFIO_IOMMU_GET_INFO, info))
+    return info.value
+
+
+def one_mapping_too_many(profile: Profile) -> int:
+    """Of 65,536; the mappings before it are not made one by one, but only counted."""
+    vmm = start_vmm(profile)
+    program = vmm.program
+    iommu = program.file(vmm.container, ContainerFile).container.iommu
+    assert iommu is not None
+    iommu.mappings._at = dict.fromkeys(range(1, 65536))  # type: ignore[assignment]  # for len
+    return program.map_dma(vmm.container, 0)
+
+
+class Scenario(NamedTuple):
+    """What is done on a kernel of a profile, and the answers, given where they change."""
+
+    run: Callable[[Profile], Any]
+    answers: dict[str, Any]
+
+
+SCENARIOS = {
+    "capabilities": Scenario(device_control_capability, {"2013": 0, "6.12": 1}),
+    "system_attributes": Scenario(
+        attributes_of_dev_kvm,
+        {
+            "2013": (-EINVAL, -EINVAL, -EINVAL),
+            "6.1": (0, -ENXIO, -ENXIO),
+            "6.12": (0, 0, -ENXIO),
+            "7.3": (0, 0, 0),
+        },
+    ),
+    "device_checks_mm": Scenario(child_asks_the_device, {"2013": 0, "5.10": -EIO}),
+    "device_end": Scenario(closing_the_device, {"2013": "devdtor", "5.10": "", "6.1": "devrel"}),
+    "legacy_assignment": Scenario(deassigning_a_stranger, {"2013": -ENODEV, "5.10": -ENOTTY}),
+    "reports_assignment": Scenario(
+        heard_of_add("asg"), {"2013": False, "5.10": True, "6.18": False}
+    ),
+    "tells_member_its_kvm": Scenario(heard_of_add("setkvm(1)"), {"2013": False, "5.10": True}),
+    "coherency": Scenario(
+        registrations, {"2013": (1, -EINVAL), "5.10": (0, -EINVAL), "6.1": (0, 0), "6.12": (0, 1)}
+    ),
+    "member_is_group": Scenario(adding_a_group_alone, {"2013": -EINVAL, "6.1": 0}),
+    "accepts_device_file": Scenario(adding_a_device_file, {"2013": -EINVAL, "6.12": 0}),
+    "del_looks_up_again": Scenario(deleting_what_is_no_group, {"2013": -EINVAL, "5.10": -ENOENT}),
+    "failed_del_updates_coherency": Scenario(
+        registrations_after_a_failed_del, {"2013": 1, "7.3": 0}
+    ),
+    "group_claims_dma": Scenario(
+        setting_a_container(5, Program.container), {"2013": 0, "6.1": -EPERM}
+    ),
+    "set_container_fget_first": Scenario(
+        setting_a_container(1, lambda program: -1), {"2013": -EINVAL, "6.1": -EBADF}
+    ),
+    "container_mmap_errno": Scenario(mapping_a_container, {"2013": -EINVAL, "6.1": -ENODEV}),
+    "wrong_container_errno": Scenario(
+        setting_a_container(1, Program.other), {"2013": -EINVAL, "6.12": -EBADFD}
+    ),
+    "device_lookup_first": Scenario(
+        a_wrong_name_without_a_container, {"2013": -EINVAL, "6.1": -ENODEV}
+    ),
+    "device_open_holds_vm": Scenario(vms_that_an_open_device_keeps, {"2013": 0, "6.12": 1}),
+    "status_without_devices_errno": Scenario(
+        status_when_the_last_device_has_left, {"2013": 1, "6.1": -ENODEV}
+    ),
+    "info_size": Scenario(bytes_of_device_info, {"2013": 16, "5.10": 20, "6.12": 24}),
+    "domain_scope": Scenario(extension(vfio.VFIO_DMA_CC_IOMMU, group=7), {"2013": 0, "6.1": 1}),
+    "type1v2": Scenario(setting_an_iommu(vfio.VFIO_TYPE1v2_IOMMU), {"2013": -ENODEV, "5.10": 0}),
+    "dma_cc_extension": Scenario(
+        extension(vfio.VFIO_DMA_CC_IOMMU, SNOOPING), {"2013": 0, "5.10": 1}
+    ),
+    "nesting_extension": Scenario(
+        extension(vfio.VFIO_TYPE1_NESTING_IOMMU), {"2013": 0, "5.10": 1, "6.18": 0}
+    ),
+    "nesting_errno": Scenario(
+        setting_an_iommu(vfio.VFIO_TYPE1_NESTING_IOMMU),
+        {"2013": -ENODEV, "6.1": -EINVAL, "6.18": -ENODEV},
+    ),
+    "unmap_all": Scenario(extension(vfio.VFIO_UNMAP_ALL), {"2013": 0, "6.1": 1}),
+    "update_vaddr": Scenario(extension(vfio.VFIO_UPDATE_VADDR), {"2013": 0, "6.1": 1}),
+    "unmap_checks_mm": Scenario(unmapping_by_a_child, {"2013": PAGE, "5.10": 0, "6.1": PAGE}),
+    "unreachable_iova_errno": Scenario(mapping(1 << 39), {"2013": -EFAULT, "5.10": -EINVAL}),
+    "dma_overflow_errno": Scenario(
+        mapping((1 << 64) - PAGE, 2 * PAGE), {"2013": -EINVAL, "6.18": -EOVERFLOW}
+    ),
+    "dma_range_end_wraps": Scenario(unmapping_up_to_the_end_of_all, {"2013": 0, "6.18": PAGE}),
+    "type1_capabilities": Scenario(
+        lambda profile: iommu_info(profile).flags, {"2013": 1, "5.10": 3}
+    ),
+    "type1_page_sizes": Scenario(
+        lambda profile: iommu_info(profile).iova_pgsizes,
+        {"2013": 0xFFFF_FFFF_FFFF_F000, "6.1": 0x4020_1000},
+    ),
+    "dma_entry_limit": Scenario(one_mapping_too_many, {"2013": 0, "5.10": -ENOSPC}),
+}
+
+# Where another field that changes in the same kernel decides alone.
+DECIDED_BY_ANOTHER = {
+    ("coherency", "6.1"): "member_is_group: who has no container is no member, or is coherent",
+    ("nesting_errno", "6.18"): "nesting_extension: what is not offered cannot be set",
+}
+
+# -- the tests -------------------------------------------------------------------------------------
+
+FIELDS = [field.name for field in fields(Profile) if field.name not in ("name", "measured")]
+CHANGES = [
+    (field, before, after)
+    for before, after in pairwise(PROFILES.values())
+    for field in FIELDS
+    if getattr(before, field) != getattr(after, field)
+]
+
+
+def test_every_field_has_a_scenario_and_changes_somewhere() -> None:
+    assert list(SCENARIOS) == FIELDS
+    assert {field for field, _, _ in CHANGES} == set(FIELDS)
+
+
+def test_a_field_changes_exactly_where_its_scenarios_answer_does() -> None:
+    changes = {(field, after.name) for field, _, after in CHANGES}
+    first = next(iter(PROFILES))
+    documented = {
+        (field, name)
+        for field, scenario in SCENARIOS.items()
+        for name in scenario.answers
+        if name != first
+    }
+    assert changes == documented
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+@pytest.mark.parametrize("field", SCENARIOS)
+def test_the_scenario_answers_as_the_profile_says(field: str, profile: Profile) -> None:
+    run, answers = SCENARIOS[field]
+    assert run(profile) == answer_since(answers, profile)
+
+
+@pytest.mark.parametrize(
+    ("field", "before", "after"),
+    CHANGES,
+    ids=[f"{field}-{after.name}" for field, _, after in CHANGES],
+)
+def test_it_is_this_field_that_changes_the_answer(
+    field: str, before: Profile, after: Profile
+) -> None:
+    run, answers = SCENARIOS[field]
+    mixed = replace(after, **{field: getattr(before, field)})
+    same = run(mixed) == answer_since(answers, after)
+    assert same == ((field, after.name) in DECIDED_BY_ANOTHER)
+
+
+def test_profiles_are_named_and_say_which_release_answered() -> None:
+    assert all(name == profile.name for name, profile in PROFILES.items())
+    measured = {profile.name: profile.measured for profile in PROFILES.values()}
+    assert measured.pop("2013") == ""
+    assert all(release.startswith(f"{name}.") for name, release in measured.items())
+    assert PROFILES["6.12"] is DEFAULT
