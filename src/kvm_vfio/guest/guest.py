@@ -43,6 +43,7 @@ class Guest:
         """Start QEMU; `ready` waits for the kernel. Unsupported when there is no QEMU."""
         self.kernel = kernel
         self.snoop = snoop
+        self.dead = False
         self.iommu_groups: dict[str, int] = {}  # of devices, as far as anybody has asked
         self._files = [os.memfd_create(name) for name in ("memory", "console", "initrd")]
         memory, self._console, archive = self._files
@@ -153,6 +154,7 @@ class Guest:
         self.close()
 
     def _died(self, error: GuestDied) -> GuestDied:
+        self.dead = True
         lines = [line.strip() for line in self.console().splitlines() if line.strip()]
         telling = [line for line in lines if _TELLING.search(line)][:3] or lines[-3:]
         said = f"; its last words: {' / '.join(telling)}" if telling else ""

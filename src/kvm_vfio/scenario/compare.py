@@ -23,6 +23,13 @@ class Difference(NamedTuple):
     one: str
     other: str
 
+    @property
+    def kind(self) -> tuple[str, str]:
+        """The operation and both results, which tell one cause from another well enough."""
+        operation, _, result = self.one.partition(" => ")
+        verb = operation.split(" ")[1] if " " in operation else ""
+        return verb, f"{result.split(' ')[0]} {self.other.partition(' => ')[2].split(' ')[0]}"
+
 
 def difference(one: Iterable[str], other: Iterable[str]) -> Difference | None:
     """The first difference between two texts. Trailing blanks count for nothing."""
@@ -30,6 +37,11 @@ def difference(one: Iterable[str], other: Iterable[str]) -> Difference | None:
         if left.rstrip() != right.rstrip():
             return Difference(place, left.rstrip(), right.rstrip())
     return None
+
+
+def results_only(lines: Iterable[str]) -> list[str]:
+    """The lines without the effects, which not every kernel shows."""
+    return [line.partition(" reg=")[0].rstrip() for line in lines]
 
 
 def shrink(script: Sequence[str], differ: Callable[[Sequence[str]], bool]) -> list[str]:

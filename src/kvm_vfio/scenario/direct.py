@@ -49,7 +49,8 @@ class DirectHands:
 
     ahead = 1
 
-    def __init__(self, syscalls: Syscalls, referee: Referee) -> None:
+    def __init__(self, syscalls: Syscalls, referee: Referee, *, sees_effects: bool = True) -> None:
+        self.sees_effects = sees_effects
         self._sys = syscalls
         self._referee = referee
         self._fds: dict[str, int] = {}
@@ -189,4 +190,4 @@ def _answer(call: Callable[[], int]) -> Answer:
     try:
         return Answer(call())
     except OSError as error:
-        return Answer(-(error.errno or 0))
+        return Answer(-(error.errno or 0), error=error)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Random scripts: mostly what a VMM could do, in any order, and now and then what none should.
 
-Rule of this file: a script follows from its seed alone. It knows roughly what is open, so that most
-operations reach the code they are about; the rest meets wrong handles on purpose.
+Rule of this file: a script follows from its seed and from what it hears. It knows what is open, so
+that most operations reach the code they are about; the rest meets wrong handles on purpose.
 """
 
 from __future__ import annotations
@@ -10,6 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
+_START = ("kvm_open k0", "vm_create v0 k0", "dev_create d0 v0", "container_open c0")
+_OPENERS = frozenset(
+    (
+        *("kvm_open", "open", "mkfile", "eventfd", "memfd", "socket", "dup"),
+        *("vm_create", "container_open", "group_open", "get_device_fd"),
+    )
+)
 _POOLS = {
     # kind of handle: how many names it has
     "k": 2,
@@ -41,46 +48,56 @@ _IOCTLS = (
     *("0x4018aee1", "0x4018aee2", "0x4018aee3", "0xc00caee0"),  # KVM's device control
 )
 _FILES = ("/dev/null", "/sys ro", "/dev/null path", "/dev/kvm ro", "/dev/kvm path", "/dev/vfio/99")
+_REGULAR_FILE = "/tmp/file"  # noqa: S108 - in a guest, or on no disk at all
 _EXTENSIONS = ("CC", "CC", "type1", "type1v2", "nesting", "noiommu", *map(str, range(12)))
 
 
 class Generator:
-    """Writes one script of `length` operations."""
+    """Writes one script, operation by operation."""
 
-    def __init__(self, seed: int, length: int) -> None:
+    def __init__(self, seed: int) -> None:
         self._random = Random(seed)  # noqa: S311 - chance that can be had again
         self._open: set[str] = set()
         self._opened_devices: set[str] = set()  # unbinding one that is open waits for ever
-        self._length = length
+        self._ahead = list(_START)  # lines that come next: scripts begin where a VMM does
+        self._missing = ""  # the kind of handle that the last line would have needed
 
-    def script(self) -> list[str]:
-        """The lines."""
-        makers = list(_MAKERS)
-        weights = [_MAKERS[make] for make in makers]
-        lines = ["kvm_open k0", *self._start()]
-        while len(lines) < self._length:
-            line = self._random.choices(makers, weights)[0](self)
-            if line:
-                lines.append(line)
-        return lines
+    def next(self) -> str:
+        """Another line."""
+        line = self._ahead.pop(0) if self._ahead else ""
+        while not line:
+            self._missing = ""
+            line = self._random.choices(_MAKERS, _WEIGHTS)[0](self)
+            if self._missing:
+                line = _OPENER_OF[self._missing](self)
+        return line
 
-    def _start(self) -> list[str]:
-        """Most scripts begin where a VMM does."""
-        self._open.update(("k0", "v0", "d0", "c0"))
-        return ["vm_create v0 k0", "dev_create d0 v0", "container_open c0"]
+    def hear(self, answer: str) -> None:
+        """What came of the last line: `N LINE => RESULT ...`."""
+        operation, _, result = answer.partition(" => ")
+        verb, *words = operation.split(" ")[1:]
+        if verb == "reset":
+            self._open.clear()
+            self._opened_devices.clear()
+        elif verb == "close":
+            self._open.discard(words[0])
+        elif result.startswith(("fd ", "0 fd=new")):
+            self._open.add(words[0])
+        elif verb in _OPENERS:
+            self._open.discard(words[0])
 
     # -- handles -----------------------------------------------------------------------------------
 
     def _new(self, kind: str) -> str:
-        handle = f"{kind}{self._random.randrange(_POOLS[kind])}"
-        self._open.add(handle)
-        return handle
+        return f"{kind}{self._random.randrange(_POOLS[kind])}"
 
     def _one(self, kinds: str) -> str:
         """A handle of one of these kinds that should be open; sometimes any other."""
         wanted = sorted(h for h in self._open if h[0] in kinds)
-        if wanted and not self._rarely(10):
+        if wanted and not self._rarely(12):
             return self._random.choice(wanted)
+        if not wanted and not self._rarely(12):
+            self._missing = self._random.choice(kinds)
         if self._open and not self._rarely(5):
             return self._random.choice(sorted(self._open))
         kind = self._random.choice(sorted(_POOLS))
@@ -176,7 +193,11 @@ class Generator:
         return f"ioctl {self._one('dcgxv')} {self._random.choice(_IOCTLS)} {argument}"
 
     def other_file(self) -> str:
-        kind = self._random.choice(("eventfd", "memfd", "socket", "open"))
+        kind = self._random.choice(("eventfd", "memfd", "socket", "open", "pipe", "mkfile"))
+        if kind == "pipe":
+            return f"pipe {self._new('f')} {self._new('f')}"
+        if kind == "mkfile":
+            return f"mkfile {self._new('f')} {_REGULAR_FILE}"
         path = f" {self._random.choice(_FILES)}" if kind == "open" else ""
         return f"{kind} {self._new('f')}{path}"
 
@@ -184,9 +205,7 @@ class Generator:
         return f"{self._random.choice(('read', 'write', 'mmap'))} {self._one('dcgkv')}"
 
     def close(self) -> str:
-        handle = self._one("vdcgxkf")
-        self._open.discard(handle)
-        return f"close {handle}"
+        return f"close {self._one('vdcgxkf')}"
 
     def dup(self) -> str:
         old = self._one("dgxcv")
@@ -205,13 +224,27 @@ class Generator:
         return "child_close_exit"
 
     def reset(self) -> str:
-        self._open.clear()
-        self._opened_devices.clear()
-        self._open.add("k0")
+        self._ahead = list(_START)
         return "reset"
 
+    def chain(self) -> str:
+        """What a VMM does to get a device, or the first part of it."""
+        device = self._random.choice(_USUAL_DEVICES)
+        c, g, x = (self._new(kind) for kind in "cgx")
+        lines = [
+            f"container_open {c}",
+            f"group_open {g} @{device}",
+            f"set_container {g} {c}",
+            f"set_iommu {c}",
+            f"get_device_fd {x} {g} {device}",
+            f"group_add {self._one('d')} {self._random.choice((g, x))}",
+        ]
+        self._opened_devices.add(device)
+        self._ahead = lines[1 : self._random.randrange(4, 7)]
+        return lines[0]
 
-_MAKERS: dict[Callable[[Generator], str], int] = {
+
+_OFTEN: dict[Callable[[Generator], str], int] = {
     # how often each comes, in parts of a thousand or so
     Generator.kvm_open: 8,
     Generator.vm_create: 20,
@@ -231,8 +264,8 @@ _MAKERS: dict[Callable[[Generator], str], int] = {
     Generator.check_extension: 15,
     Generator.api_version: 4,
     Generator.group_status: 30,
-    Generator.get_device_fd: 40,
-    Generator.dma_map: 40,
+    Generator.get_device_fd: 50,
+    Generator.dma_map: 50,
     Generator.ioctl: 30,
     Generator.other_file: 10,
     Generator.content: 10,
@@ -241,4 +274,16 @@ _MAKERS: dict[Callable[[Generator], str], int] = {
     Generator.bind: 8,
     Generator.child_close_exit: 4,
     Generator.reset: 4,
+    Generator.chain: 30,
 }
+_OPENER_OF = {
+    "k": Generator.kvm_open,
+    "v": Generator.vm_create,
+    "d": Generator.dev_create,
+    "c": Generator.container_open,
+    "g": Generator.group_open,
+    "x": Generator.chain,
+    "f": Generator.other_file,
+}
+_MAKERS = list(_OFTEN)
+_WEIGHTS = list(_OFTEN.values())

@@ -6,7 +6,7 @@ Rule of this file: it turns each need of a script into instructions, and never w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
 from kvm_vfio.errors import InputError, NotModelled
 from kvm_vfio.guest import process
@@ -15,8 +15,6 @@ from kvm_vfio.guest.batch import Answer as GuestAnswer
 from kvm_vfio.guest.guest import Event as GuestEvent
 from kvm_vfio.guest.guest import Guest, heard
 from kvm_vfio.scenario.hands import Answer, ClosedFd, Content, Event, Events, Fd, FdInMemory
-from kvm_vfio.scenario.language import Operation, parse
-from kvm_vfio.scenario.runner import Runner
 from kvm_vfio.uapi import fcntl
 
 _RESULT, _NEW, _FILE = (Register(REGISTERS - 1 - i) for i in range(3))  # within one operation
@@ -40,9 +38,11 @@ _DEVICES = "/sys/bus/pci/devices"
 class GuestHands:
     """Hands in a guest's worker, which nobody else uses meanwhile."""
 
-    ahead = 256
+    MOST = 256
+    sees_effects = True
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Guest, *, ahead: int = MOST) -> None:
+        self.ahead = ahead
         self._guest = guest
         self._batch = Batch()
         self._fillers: list[Callable[[], None]] = []
@@ -326,14 +326,3 @@ def _signed(value: int) -> int:
 
 def _c_string(data: bytes) -> bytes:
     return data.split(b"\0")[0]
-
-
-def run_in_guest(
-    script: str | Sequence[Operation], guest: Guest, name: str = "<script>"
-) -> Iterator[str]:
-    """The result lines of a script in a worker of its own, of which nothing is left."""
-    operations = parse(script, name) if isinstance(script, str) else script
-    try:
-        yield from Runner(GuestHands(guest)).run(operations)
-    finally:
-        guest.renew()

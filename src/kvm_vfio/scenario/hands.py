@@ -30,17 +30,18 @@ Content = Sequence[bytes | Fd | ClosedFd]
 class Answer:
     """What a call returned, once `Hands.flush` has been called."""
 
-    __slots__ = ("data", "raw")
+    __slots__ = ("data", "error", "raw")
 
-    def __init__(self, raw: int = 0, data: bytes = b"") -> None:
+    def __init__(self, raw: int = 0, data: bytes = b"", error: OSError | None = None) -> None:
         self.raw = raw  # the result, or -errno
         self.data = data
+        self.error = error  # what Linux's -errno was raised as, if it was
 
     @property
     def result(self) -> int:
         """The result; where Linux returned -errno, OSError."""
         if self.raw < 0:
-            raise OSError(-self.raw, os.strerror(-self.raw))
+            raise self.error or OSError(-self.raw, os.strerror(-self.raw))
         return self.raw
 
 
@@ -73,6 +74,9 @@ class Hands(Protocol):
 
     ahead: int
     """How many operations may go on before their answers are there."""
+
+    sees_effects: bool
+    """Whether `events` can know anything."""
 
     def flush(self) -> None:
         """Let every answer be there."""

@@ -7,7 +7,7 @@ reference of the language is the table `VERBS`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -83,11 +83,15 @@ class Operation:
 
 def parse(script: str, name: str = "<script>") -> list[Operation]:
     """The operations of a script. InputError names the line, the reason and the remedy."""
-    return list(_operations(script, name))
+    return list(operations(script.splitlines(), name))
 
 
-def _operations(script: str, name: str) -> Iterator[Operation]:
-    for number, raw in enumerate(script.splitlines(), 1):
+def operations(lines: Iterable[str], name: str, first: int = 1) -> Iterator[Operation]:
+    """The operations of a script whose lines come one by one. InputError, as `parse`.
+
+    `first` is the number of the first line.
+    """
+    for number, raw in enumerate(lines, first):
         text = raw.strip()
         if not text or text.startswith("#"):
             continue

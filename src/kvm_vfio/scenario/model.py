@@ -7,8 +7,7 @@ sysfs, a tracing hook.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from kvm_vfio.client.in_process import ModelSyscalls
 from kvm_vfio.kernel.kernel import Kernel
@@ -20,10 +19,7 @@ from kvm_vfio.kernel.vfio.external import Member
 from kvm_vfio.kernel.vfio.group import GroupFile
 from kvm_vfio.machine.model import Machine
 from kvm_vfio.profiles.profile import Profile
-from kvm_vfio.scenario.direct import DirectHands
 from kvm_vfio.scenario.hands import Event
-from kvm_vfio.scenario.language import Operation, parse
-from kvm_vfio.scenario.runner import Runner
 
 _ROOM = 256  # zeros after what is put into memory, for structures that go on
 
@@ -135,17 +131,3 @@ class ModelReferee:
 
     def child_close_exit(self) -> None:
         self.syscalls.fork().exit()
-
-
-def run_on_model(
-    script: str | Sequence[Operation], machine: Machine, profile: Profile, name: str = "<script>"
-) -> Iterator[str]:
-    """The result lines of a script on a fresh model kernel."""
-    operations = parse(script, name) if isinstance(script, str) else script
-    referee = ModelReferee(machine, profile)
-    yield from Runner(DirectHands(referee.syscalls, referee)).run(operations)
-
-
-def run_file(path: Path, machine: Machine, profile: Profile) -> Iterator[str]:
-    """`run_on_model` of a file."""
-    yield from run_on_model(path.read_text(), machine, profile, path.name)

@@ -10,7 +10,7 @@ which kernel answers, it does not know.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -50,14 +50,18 @@ class _Asked(NamedTuple):
 
 
 class Runner:
-    """One run: what the VMs are called, and the kernel it runs on."""
+    """One run: what the VMs are called, and the kernel it runs on.
+
+    `reasons` collects why calls failed, by the line of the script, where the kernel can say it.
+    """
 
     def __init__(self, hands: Hands) -> None:
+        self.reasons: dict[int, str] = {}
         self._hands = hands
         self._names: dict[int, str] = {}  # VM -> handle
         self._net: dict[int, int] = {}  # VM -> registrations minus unregistrations
 
-    def run(self, operations: Sequence[Operation]) -> Iterator[str]:
+    def run(self, operations: Iterable[Operation]) -> Iterator[str]:
         """Perform `operations`, and give a line for each as soon as it is there."""
         asked: list[_Asked] = []
         for operation in operations:
@@ -88,9 +92,19 @@ class Runner:
         for operation, result, events in asked:
             if operation.verb == "echo":
                 yield operation.text.partition(" ")[2].strip()
-            else:
-                effects = self._effects(operation, events.seen)
-                yield f"{operation.line} {operation.text} => {_said(result)} {effects}"
+                continue
+            line = f"{operation.line} {operation.text} => {self._said(operation, result)}"
+            if self._hands.sees_effects:
+                line += f" {self._effects(operation, events.seen)}"
+            yield line
+
+    def _said(self, operation: Operation, result: Teller) -> str:
+        try:
+            return result()
+        except OSError as error:
+            notes = getattr(error, "__notes__", [])
+            self.reasons[operation.line] = "; ".join(notes)
+            return _number(-(error.errno or 0))
 
     # -- effects -----------------------------------------------------------------------------------
 
@@ -343,13 +357,6 @@ def _zero(answer: Answer) -> Teller:
 
 def _fd(answer: Answer) -> Teller:
     return lambda: "fd" if answer.result >= 0 else ""
-
-
-def _said(result: Teller) -> str:
-    try:
-        return result()
-    except OSError as error:
-        return _number(-(error.errno or 0))
 
 
 def _number(raw: int) -> str:
