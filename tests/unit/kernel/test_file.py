@@ -9,7 +9,7 @@ import pytest
 
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import EventFile, FdTable, File, OtherFile, PathOnlyFile
-from tests.unit.kernel.program import Program, boot
+from tests.unit.kernel.program import Program, boot, start_vmm
 
 U64_MAX = (1 << 64) - 1
 
@@ -110,6 +110,27 @@ def test_a_request_is_taken_by_its_32_low_bits(program: Program) -> None:
     device = program.create_device(vm)
     assert program.ioctl(device, 0xFFFF_FFFF_0000_5451) == 0
     assert program.ioctl(device, 0x5451 - (1 << 32)) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "position"),
+    [
+        ("kvm", -EINVAL, 0),
+        ("vm", -ESPIPE, 0),
+        ("device", -ESPIPE, -ESPIPE),
+        ("container", -EINVAL, -ESPIPE),
+        ("group", -EINVAL, -ESPIPE),
+        ("eventfd", -ESPIPE, -ESPIPE),
+    ],
+)
+def test_which_files_have_a_position(name: str, expected: int, position: int) -> None:
+    vmm = start_vmm()
+    program = vmm.program
+    made = {"kvm": lambda: program.open("/dev/kvm"), "eventfd": program.eventfd}
+    fd = made[name]() if name in made else getattr(vmm, name)
+    assert program.read(fd, 8, 0) == expected
+    assert program.write(fd, bytes(8), 0) == expected
+    assert program.number(program.task.fget(fd).lseek, 5) == position
 
 
 # -- eventfd ---------------------------------------------------------------------------------------

@@ -113,6 +113,15 @@ def test_in_6_1_a_container_without_an_iommu_is_a_reason() -> None:
     assert "its container has no IOMMU set" in reason(vmm)
 
 
+def test_in_6_1_a_member_that_is_coherent_by_rule_has_no_container() -> None:
+    vmm = start_vmm(PROFILES["6.1"])
+    program = vmm.program
+    group = program.group(2)
+    program.kernel.external.force(program.file(group, GroupFile), answer=False)
+    must(program.add(vmm.device, group))
+    assert reason(vmm) == "VFIO group 2: it has no container"
+
+
 def test_a_device_file_has_its_iommu_for_a_reason() -> None:
     vmm = start_vmm()
     program = vmm.program

@@ -266,6 +266,14 @@ def test_intx_is_unmasked_by_an_eventfd_and_masked_by_none(card: Card) -> None:
     assert (card.references(first), card.references(second)) == (1, 2)
 
 
+def test_a_bad_eventfd_leaves_intx_with_the_one_it_has(card: Card) -> None:
+    event = card.program.eventfd()
+    assert card.set(INTX, [event]) == 0
+    assert card.set(INTX, [999]) == -EBADF
+    assert card.set(INTX, None) == 0
+    assert card.heard(event) == [1]
+
+
 def test_intx_can_be_enabled_and_disabled_for_ever(card: Card) -> None:
     event, mask = card.events(2)
     for _ in range(50):
@@ -305,6 +313,15 @@ def test_a_single_interrupt_without_data_to_act_on_is_einval(card: Card, index: 
     assert card.set(index, [-1]) == 0
     assert card.set(index, None) == -EINVAL
     assert (card.references(first), card.references(second)) == (1, 1)
+
+
+@pytest.mark.parametrize(("fd", "expected"), [(-1, -EINVAL), (-2, 0)])
+def test_minus_one_alone_takes_the_eventfd_of_a_single_interrupt_away(
+    card: Card, fd: int, expected: int
+) -> None:
+    assert card.set(REQ, card.events(1)) == 0
+    assert card.set(REQ, [fd]) == 0
+    assert card.set(REQ, None) == expected
 
 
 def test_an_interrupt_the_device_does_not_have_is_einval() -> None:

@@ -417,6 +417,17 @@ def test_a_chain_that_cannot_be_written_is_efault(dma: Mapper) -> None:
     assert dma.program.ioctl(dma.fd, VFIO_IOMMU_GET_INFO, address) == -EFAULT
 
 
+def test_a_narrower_iommu_does_not_join_while_something_is_mapped_beyond_it() -> None:
+    first, second, *others = MACHINE.iommus
+    machine = replace(MACHINE, iommus=(first, replace(second, address_width=48), *others))
+    dma = Mapper(machine=machine, groups=(7,))
+    must(dma.map(512 * GIB))
+    narrow = dma.program.group(1)
+    assert dma.program.set_container(narrow, dma.fd) == -EINVAL
+    must(dma.unmap(512 * GIB))
+    assert dma.program.set_container(narrow, dma.fd) == 0
+
+
 def test_the_narrowest_iommu_decides_which_iovas_there_are() -> None:
     first, second, *others = MACHINE.iommus
     machine = replace(MACHINE, iommus=(first, replace(second, address_width=48), *others))
