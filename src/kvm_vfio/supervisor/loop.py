@@ -27,7 +27,7 @@ from kvm_vfio.supervisor.kvm_host import HostVms
 from kvm_vfio.supervisor.libc import NR
 from kvm_vfio.supervisor.notify import Gone, Listener
 from kvm_vfio.supervisor.paths import Nodes
-from kvm_vfio.supervisor.processes import Processes, Stale
+from kvm_vfio.supervisor.processes import Processes, Stale, Unreachable
 from kvm_vfio.supervisor.syscalls import (
     ARGUMENTS,
     CONTINUE,
@@ -144,6 +144,10 @@ class Supervisor:
             self._why = str(error)
             self.recorder.unknown(str(error))
             return -ENOTTY
+        except Unreachable as error:
+            self._why = str(error)
+            self.recorder.unreachable(str(error))
+            return CONTINUE
         except Stale:
             raise Gone from None
 
@@ -159,7 +163,7 @@ class Supervisor:
     def _file_of(self, call: tuple[int, ...]) -> File | None:
         if call[3] != _IOCTL:
             return None
-        with suppress(Stale, Gone):
+        with suppress(Stale, Gone, Unreachable):
             return self._processes.thread(call[1]).ours(call[ARGUMENTS] & 0xFFFF_FFFF)
         return None
 
@@ -190,7 +194,7 @@ class Supervisor:
             return f"the last close of {self._released.name}"
         try:
             who = self._processes.thread(self._call[1]).name()
-        except Gone:
+        except (Gone, Unreachable):
             who = "a thread that is gone"
         fd = c_int(self._call[ARGUMENTS])
         return f"{call_name(*self._kind())} on fd {fd} by {who}"
@@ -198,7 +202,7 @@ class Supervisor:
     def _exits(self, tid: int) -> None:
         """A process calls exit_group: what it has open now, it did not close itself."""
         if self._files:
-            with suppress(Gone, Stale, OSError):
+            with suppress(Gone, Stale, Unreachable, OSError):
                 thread = self._processes.thread(tid)
                 for fd in map(int, os.listdir(f"/proc/{tid}/fd")):
                     file = thread.ours(fd)

@@ -24,7 +24,7 @@ from kvm_vfio.kernel.task import Task
 from kvm_vfio.supervisor.files import OpenFiles
 from kvm_vfio.supervisor.libc import kcmp, pidfd_getfd
 from kvm_vfio.supervisor.memory import AddressSpace
-from kvm_vfio.supervisor.notify import Gone, Listener
+from kvm_vfio.supervisor.notify import Listener
 from kvm_vfio.uapi.fcntl import O_PATH
 from kvm_vfio.uapi.seccomp import KCMP_VM
 
@@ -36,6 +36,10 @@ _EVENTFD = EventFile.link.encode()
 
 class Stale(Exception):
     """What is remembered under this thread id is about a thread that is gone."""
+
+
+class Unreachable(Exception):
+    """The thread is there, and this computer does not let us look into it."""
 
 
 class Thread:
@@ -207,7 +211,8 @@ class Processes:
         self._threads: dict[int, Thread] = {}
         self._processes: dict[int, _Process] = {}
         self._execs: dict[int, int] = {}  # tgid -> the /proc/PID/mem it had when it called exec
-        self._most_threads = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+        most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._most_threads = most_files // (2 * (_MOST_LINKS + 1))
 
     def __contains__(self, tgid: int) -> bool:
         return tgid in self._processes
@@ -239,8 +244,9 @@ class Processes:
                 process = _Process(started, self._new_mm(tid, tgid))
                 self._remember(tgid, process)
             thread = Thread(tid, tgid, process.mm, self._kernel, self._files, self._listener)
-        except OSError:
-            raise Gone from None
+        except OSError as error:
+            self._listener.require_valid()
+            raise Unreachable(f"{comm(tid)}[{tid}]: {error.strerror}") from error
         self._threads[tid] = thread
         return thread
 

@@ -50,7 +50,7 @@ def _coherency(supervisor: Supervisor) -> Iterator[str]:
     yield from map(_change, recorder.first_changes)
     left_out = recorder.changes - len(recorder.first_changes) - len(recorder.last_changes)
     if left_out:
-        yield f"... {left_out} changes more ..."
+        yield f"and {left_out} changes more, too many or too fast to tell; the last ones told:"
     yield from map(_change, recorder.last_changes)
     if supervisor.answered and not recorder.changes:
         yield "WBINVD was a no-op all the time: there was no noncoherent DMA"
@@ -94,6 +94,8 @@ def _failures(supervisor: Supervisor) -> Iterator[str]:
 def _unknown(supervisor: Supervisor) -> Iterator[str]:
     for what, times in supervisor.recorder.not_modelled.items():
         yield f"NOT MODELLED, {times} x, answered ENOTTY: {what}"
+    for whom, times in supervisor.recorder.not_reached.items():
+        yield f"NOT ANSWERED, {times} x: calls of {whom}, which may not be looked into"
     if supervisor.trace_failure() is not None:
         yield f"the trace is not whole: {supervisor.trace_failure()}"
     for bug in supervisor.bugs:

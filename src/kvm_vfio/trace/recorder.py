@@ -10,6 +10,7 @@ effect has one.
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from kvm_vfio.kernel.x86.wbinvd import why_wbinvd
 Kind = TypeVar("Kind", bound=Hashable)
 
 _MOST_KINDS = 200
+_HURRY = 0.001  # seconds: who changes more often than that gets no words for each
 _MOST_CHANGES = 10  # from the beginning, and as many from the end
 
 _HOLDS = "the KVM-VFIO device of VM {vm} holds {member}"
@@ -55,7 +57,9 @@ class Recorder(Observer, Generic[Kind]):
         self.failures: Counter[tuple[Kind, int, str]] = Counter()  # call, errno, why
         self.failures_left_out = 0
         self.not_modelled: Counter[str] = Counter()
+        self.not_reached: Counter[str] = Counter()
         self.leaked: list[str] = []
+        self._last_change = 0.0
         self.vms = 0
         self.members_taken = 0
         self.heard: list[tuple[str, Vm, Member | None]] = []
@@ -89,6 +93,11 @@ class Recorder(Observer, Generic[Kind]):
         else:
             self.not_modelled["others"] += 1
 
+    def unreachable(self, whom: str) -> None:
+        """A call of a process that cannot be looked into, so nobody could answer it."""
+        if len(self.not_reached) < _MOST_KINDS:
+            self.not_reached[whom] += 1
+
     # -- Observer ----------------------------------------------------------------------------------
 
     def vm_created(self, vm: Vm) -> None:
@@ -108,13 +117,17 @@ class Recorder(Observer, Generic[Kind]):
         self.heard.append((_ON if noncoherent else _OFF, vm, None))
         if vm.noncoherent_dma_count > 1 or (vm.noncoherent_dma_count == 1) != noncoherent:
             return  # the other registrar is there as well
-        cause = f"{self.cause()}{self._whose_membership()}"
-        change = Change(vm.number, noncoherent, cause, tuple(why_wbinvd(vm)))
-        if len(self.first_changes) < _MOST_CHANGES:
-            self.first_changes.append(change)
-        else:
-            self.last_changes.append(change)
         self.changes += 1
+        now = time.monotonic()
+        hurried, self._last_change = now - self._last_change < _HURRY, now
+        if len(self.first_changes) < _MOST_CHANGES:
+            self.first_changes.append(self._change(vm, noncoherent=noncoherent))
+        elif not hurried:
+            self.last_changes.append(self._change(vm, noncoherent=noncoherent))
+
+    def _change(self, vm: Vm, *, noncoherent: bool) -> Change:
+        cause = f"{self.cause()}{self._whose_membership()}"
+        return Change(vm.number, noncoherent, cause, tuple(why_wbinvd(vm)))
 
     def _whose_membership(self) -> str:
         for said, _, member in reversed(self.heard):
