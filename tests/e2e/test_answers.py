@@ -195,6 +195,23 @@ def test_not_modelled_is_named(build: Builder) -> None:
     assert "NOT MODELLED, 1 x, answered ENOTTY: KVM_CREATE_VCPU" in done.stderr
 
 
+@pytest.mark.root
+def test_a_program_that_may_not_be_looked_into_goes_on(build: Builder) -> None:
+    done = supervised("--kvm", "model", build("private.c"), prefix=AS_NOBODY)
+    assert steps(done.stdout) == {"open": "EACCES", "map": "0"}
+    assert "NOT ANSWERED, 2 x: calls of private-c[" in done.stderr
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_calls_at_random(build: Builder, seed: int) -> None:
+    linux = ["2013", "5.10", "6.1", "6.12", "6.18", "7.3"][seed % 6]
+    done = supervised("--kvm", "model", "--linux", linux, build("fuzz.c"), str(seed + 1), "4000")
+    assert "a bug in kvm-vfio" not in done.stderr
+    assert done.stdout == "done: 0\n"
+    assert done.returncode == 0
+    assert "leaked: VFIO group" not in done.stderr
+
+
 def test_the_trace(build: Builder, tmp_path: Path) -> None:
     file = tmp_path / "trace"
     supervised("--kvm", "model", "--trace", str(file), build("whole.c"))

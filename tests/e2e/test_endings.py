@@ -210,11 +210,11 @@ def test_inside_another_supervisor() -> None:
 
 @pytest.mark.parametrize("call", ["seccomp", "addfd"])
 def test_a_kernel_that_is_too_old(build: Builder, call: str) -> None:
-    prefix = (build("old.c"), call)
-    assert refused("true", prefix=prefix) == (
-        2,
+    status, text = refused("true", prefix=(build("old.c"), call))
+    assert status == 2
+    assert text == (
         "kvm-vfio: this kernel has no seccomp user notification that hands out files; use Linux"
-        " 5.9 or newer\n",
+        " 5.9 or newer\n"
     )
 
 
@@ -227,8 +227,9 @@ def test_where_user_namespaces_are_forbidden(build: Builder) -> None:
 
 
 def test_a_file_that_cannot_be_written() -> None:
-    assert refused("--trace", "/no/such/directory/file", "true") == (
-        2,
+    status, text = refused("--trace", "/no/such/directory/file", "true")
+    assert status == 2
+    assert text == (
         "kvm-vfio: /no/such/directory/file: No such file or directory; name a file that can be"
-        " written\n",
+        " written\n"
     )
