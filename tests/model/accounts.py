@@ -8,7 +8,7 @@ file is closed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from kvm_vfio.kernel.file import File
 from kvm_vfio.kernel.kernel import Kernel
@@ -174,8 +174,3 @@ def check_nothing_is_left(world: World) -> None:
     if not +leaked:
         assert kernel.locked_vm == {}
         assert all(group.owner is None for group in kernel.iommu_groups.values())
-
-
-def references(files: Iterable[File]) -> Counter[int]:
-    """How many files have how many references: a fingerprint of all that is held."""
-    return Counter(file.references for file in set(files))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from errno import EINVAL, ENODEV, ENOENT
+from errno import EBUSY, EINVAL, ENODEV, ENOENT
 
 import pytest
 
@@ -104,6 +104,31 @@ def test_since_5_19_the_last_device_takes_the_container_along(profile: Profile) 
     assert program.device_fd(vmm.group, "0000:00:10.0") == -ENODEV
     program.exit()
     assert program.kernel.snapshot().vms == ()
+
+
+@since({"2013": -EBUSY, "6.1": 0})
+def test_whether_a_device_that_comes_back_joins_the_group_that_is_still_open(
+    profile: Profile, expected: int
+) -> None:
+    program = boot(profile)
+    old = program.group(1)
+    function = program.kernel.function("0000:00:10.0")
+    function.remove()
+    assert function.probe("vfio-pci")
+    assert min(program.group(1), 0) == expected
+    assert program.status(old) == (-ENODEV if expected == 0 else VIABLE)
+    program.exit()
+    assert program.group(1) >= 0
+
+
+@profiles("2013", "5.10")
+def test_until_5_18_a_group_without_devices_goes_with_its_last_close(profile: Profile) -> None:
+    program = boot(profile)
+    group = program.group(1)
+    program.kernel.function("0000:00:10.0").remove()
+    assert program.group(1) == -EBUSY
+    program.close(group)
+    assert program.group(1) == -ENOENT
 
 
 @since({"2013": VIABLE, "6.1": -ENODEV})
