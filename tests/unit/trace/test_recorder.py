@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is remembered of a kernel's history, and how much of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from errno import EBUSY
+from pathlib import Path
+
+from kvm_vfio.trace.jsonl import Trace
+from kvm_vfio.trace.recorder import Recorder
+
+
+def test_failures_of_one_kind_are_counted_together() -> None:
+    recorder: Recorder[str] = Recorder()
+    for _ in range(3):
+        recorder.failed("open", EBUSY, "it is open")
+    recorder.failed("open", EBUSY, "something else")
+    assert recorder.failures[("open", EBUSY, "it is open")] == 3
+    assert len(recorder.failures) == 2
+
+
+def test_memory_is_bounded() -> None:
+    recorder: Recorder[int] = Recorder()
+    for n in range(10_000):
+        recorder.failed(n, EBUSY, "why")
+        recorder.unknown(str(n))
+        recorder.unreachable(str(n))
+    assert len(recorder.failures) + recorder.failures_left_out == 10_000
+    assert len(recorder.failures) < 1000
+    assert sum(recorder.not_modelled.values()) == 10_000
+    assert len(recorder.not_modelled) < 1000
+    assert len(recorder.not_reached) < 1000
+
+
+def test_a_trace_is_lines_of_json(tmp_path: Path) -> None:
+    file = tmp_path / "trace"
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT)
+    trace = Trace(fd)
+    trace.write({"call": "a", "arguments": {"n": 1}})
+    assert json.loads(file.read_text())["arguments"] == {"n": 1}  # at once
+    trace.write({"call": "b"})
+    os.close(fd)
+    assert [json.loads(line)["call"] for line in file.read_text().splitlines()] == ["a", "b"]
+
+
+def test_a_trace_that_cannot_be_written_ends_and_says_why() -> None:
+    fd = os.open("/dev/full", os.O_WRONLY)
+    trace = Trace(fd)
+    trace.write({"call": "a"})
+    assert trace.failure == "No space left on device"
+    os.close(fd)
+    trace.write({"call": "b"})
