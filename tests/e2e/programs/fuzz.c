@@ -98,7 +98,7 @@ static void some_open(void)
 	};
 
 	keep(openat(any(4) ? AT_FDCWD : file(), any(9) ? paths[any(12)] : (char *)number(),
-		    any(5) ? O_RDWR : (int)any(1 << 12)));
+		    any(5) ? O_RDWR : (int)any(1 << 12) & ~(O_CREAT | O_TRUNC)));
 }
 
 static void some_transfer(void)
