@@ -5,4 +5,4 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-settings.register_profile("slow", max_examples=5000)
+settings.register_profile("slow", max_examples=2000)
