@@ -84,8 +84,10 @@ class KvmVfio(KvmDevice):
         """kvm_vfio_file_add. EFAULT (before), EBADF, EINVAL, EEXIST, ENOMEM."""
         member = self.external.get(task.fget(fd))
         with self.lock:
+            if member in self.members:
+                self.external.put(member)
+                raise KernelError(EEXIST, f"{member.name} is a member already")
             try:
-                self._refuse_again(member)
                 self.vm.kernel.allocate("kvm_vfio_file")
             except KernelError:
                 self.external.put(member)
@@ -96,10 +98,6 @@ class KvmVfio(KvmDevice):
             self.external.set_kvm(member, self.vm)
             self.update_coherency([member])
         return 0
-
-    def _refuse_again(self, member: Member) -> None:
-        if member in self.members:
-            raise KernelError(EEXIST, f"{member.name} is a member already")
 
     def group_del(self, task: Task, fd: int) -> int:
         """kvm_vfio_file_del. EFAULT (before), EBADF, in the oldest kernels EINVAL, ENOENT."""
