@@ -443,6 +443,19 @@ def test_whether_a_failed_del_looks_at_coherency_again(profile: Profile, expecte
     assert vmm.heard() == ""
 
 
+@pytest.mark.parametrize("observer", [None, Recorder()], ids=["unheard", "heard"])
+def test_a_changed_answer_is_asked_for_whether_or_not_anybody_listens(
+    observer: Recorder | None,
+) -> None:
+    program = boot(machine=SNOOPING, observer=observer)
+    device = program.create_device(program.vm())
+    first, second = program.group(1), program.group(2)
+    must(program.add(device, first))
+    program.kernel.external.force(program.file(first, GroupFile), answer=False)
+    must(program.add(device, second))
+    assert program.kernel.snapshot().vms[0].noncoherent_dma == 1
+
+
 def test_a_forced_answer_can_be_taken_away_again() -> None:
     vmm = start_vmm()
     program = vmm.program
