@@ -7,6 +7,7 @@ reading it.
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import subprocess
@@ -63,7 +64,7 @@ def _compile(source: bytes, into: Path) -> None:
             "gcc is not here, and a guest's agent is compiled; "
             "as root: apt-get install gcc libc6-dev"
         )
-    unfinished = into.with_suffix(".new")
+    unfinished = into.with_suffix(f".{os.getpid()}")  # others may compile it too
     done = subprocess.run(
         [*_COMPILE, "-o", str(unfinished)], input=source, capture_output=True, check=False
     )

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -160,7 +160,11 @@ def _newest(version: str, names: Iterable[str]) -> str:
     releases = [found[1] for name in names if (found := form.fullmatch(name))]
     if not releases:
         raise Unsupported(f"Debian's {SUITES[version]} has no Linux {version} any more.")
-    return max(releases, key=lambda release: [int(part) for part in re.findall(r"\d+", release)])
+    return max(releases, key=_numbers)
+
+
+def _numbers(release: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", release.removesuffix("-amd64"))]
 
 
 # -- apt, in a directory of its own ----------------------------------------------------------------
@@ -224,6 +228,19 @@ def _source(suite: str) -> str:
 
 
 def _mirror(*, security: bool) -> str:
+    """Debian's archive, or its security archive, which stands beside it on a mirror."""
+    uris = dict(_archives())
+    if security in uris:
+        return uris[security]
+    beside = re.fullmatch(r"(.*/debian)/?", uris.get(False, ""))
+    if security and beside:
+        return f"{beside[1]}-security/"
+    archive = "security archive" if security else "archive"
+    raise Unsupported(f"this computer's apt sources do not have Debian's {archive}; add it first.")
+
+
+def _archives() -> Iterator[tuple[bool, str]]:
+    """Debian's archives that this computer's apt knows: whether it is security's, and where."""
     listed = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Component: main"],  # noqa: S607 - Debian's
         capture_output=True,
@@ -232,10 +249,8 @@ def _mirror(*, security: bool) -> str:
     ).stdout
     for line in listed.splitlines():
         suite, _, uri = line.partition(" ")
-        if _is_debian(suite) and suite.endswith("-security") == security:
-            return uri
-    archive = "security archive" if security else "archive"
-    raise Unsupported(f"this computer's apt sources do not have Debian's {archive}; add it first.")
+        if _is_debian(suite):
+            yield suite.endswith("-security"), uri
 
 
 def _is_debian(suite: str) -> bool:

@@ -62,7 +62,7 @@ PROBES = (
 _FASTER = {"/sys/kernel/rcu_expedited": "1"}
 _PARAMETERS = {"kvm.ko": " tdp_mmu=0"}
 
-_DRIVERS = {
+DRIVERS = {
     "0000:00:10.0": "vfio-pci",
     "0000:00:11.0": "vfio-pci",
     "0000:00:12.0": "vfio-pci",
@@ -77,7 +77,7 @@ def text(kernel: GuestKernel) -> str:
     lines = [f"channel {CHANNEL_ADDRESS:#x} {REQUEST_BYTES:#x} {ANSWER_BYTES:#x}"]
     lines += [f"write {path} {value}" for path, value in _FASTER.items()]
     lines += [f"module /modules/{name}{_PARAMETERS.get(name, '')}" for name in kernel.modules]
-    lines += [f"bind {address} {driver}" for address, driver in _DRIVERS.items()]
+    lines += [f"bind {address} {driver}" for address, driver in DRIVERS.items()]
     for number, probe in enumerate(PROBES):
         lines += [f"probe {number} {definition}" for definition in probe.definitions(number)]
     return "\n".join(lines) + "\n"
