@@ -11,15 +11,17 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import intercept, qemu, unrelated
+from benchmarks import growth, inprocess, intercept, qemu, unrelated
 from benchmarks.machines import assignable
-from benchmarks.measure import Finding, Row
+from benchmarks.measure import Finding, Idleness, Row
 from kvm_vfio.errors import KvmVfioError, Unsupported
 
 
@@ -36,34 +38,46 @@ def intercepted(rounds: int) -> Iterator[Finding]:
     return intercept.findings(rounds, f"/dev/vfio/{group}", kvm=kvm_opens())
 
 
+def in_process(rounds: int) -> Iterator[Finding]:
+    return inprocess.findings(rounds, kvm=kvm_opens())
+
+
 def qemu_starts(rounds: int) -> Iterator[Finding]:
     _, device = assignable()
     return qemu.findings(rounds, device, kvm=kvm_opens())
 
 
-# Each part, and how many rounds settle its medians.
-PARTS: dict[str, tuple[int, Callable[[int], Iterator[Finding]]]] = {
-    "a": (100, intercepted),
-    "d": (25, unrelated.findings),
-    "e": (15, qemu_starts),
+class Part(NamedTuple):
+    """A part of the table; `rounds` settle its medians."""
+
+    title: str
+    rounds: int
+    findings: Callable[[int], Iterator[Finding]]
+
+
+PARTS = {
+    "a": Part("an intercepted ioctl", 100, intercepted),
+    "b": Part("the model in process", 500, in_process),
+    "c": Part("growth", 200, growth.findings),
+    "d": Part("unrelated programs", 40, unrelated.findings),
+    "e": Part("start of a program", 15, qemu_starts),
 }
 
 
-def environment() -> dict[str, str]:
+def environment(idleness: Idleness) -> dict[str, str]:
     cpus = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     models = [line.partition(":")[2].strip() for line in cpus if line.startswith("model name")]
     return {
         "kernel": f"{platform.system()} {platform.release()}",
         "cpu": f"{os.cpu_count()} x {models[0] if models else platform.machine()}",
         "python": platform.python_version(),
-        "load": f"{os.getloadavg()[0]:.2f}",
+        "idle": f"{idleness.cpus():.1f} CPUs on average",
     }
 
 
 def measured(part: str, rounds: int | None) -> Iterator[Finding]:
-    usual, findings = PARTS[part]
     try:
-        yield from findings(rounds or usual)
+        yield from PARTS[part].findings(rounds or PARTS[part].rounds)
     except Unsupported as missing:
         yield f"({part}) {missing}"
 
@@ -76,32 +90,38 @@ def time(seconds: float) -> str:
 
 
 def table(rows: list[Row]) -> Table:
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    shown.add_column("case")
+    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    shown.add_column("")
     for heading in ("ours", "the other"):
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("which is")
     for heading in ("ratio", "quartiles", "limit"):
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("")
-    for row in rows:
-        verdict = "" if row.limit is None else "[bold red]over" if row.over else "[green]ok"
-        shown.add_row(
-            f"({row.part}) {row.case}",
-            time(row.ours),
-            time(row.other),
-            row.against,
-            f"{row.ratio:.2f}",
-            f"{row.low:.2f}-{row.high:.2f}",
-            "" if row.limit is None else f"{row.limit:.2f}",
-            verdict,
-        )
+    for part, of_part in groupby(rows, lambda row: row.part):
+        shown.add_row(f"[bold]({part}) {PARTS[part].title}")
+        for row in of_part:
+            shown.add_row(*cells(row))
     return shown
 
 
-def as_json(rows: list[Row], notes: list[str]) -> str:
+def cells(row: Row) -> tuple[str, ...]:
+    verdict = "" if row.limit is None else "[bold red]over" if row.over else "[green]ok"
+    return (
+        f"  {row.case}",
+        time(row.ours),
+        time(row.other),
+        row.against,
+        f"{row.ratio:.2f}",
+        f"{row.low:.2f}-{row.high:.2f}",
+        "" if row.limit is None else f"{row.limit:.2f}",
+        verdict,
+    )
+
+
+def as_json(rows: list[Row], notes: list[str], where: dict[str, str]) -> str:
     content = {
-        "environment": environment(),
+        "environment": where,
         "rows": [row._asdict() | {"over": row.over} for row in rows],
         "notes": notes,
     }
@@ -114,9 +134,10 @@ def as_json(rows: list[Row], notes: list[str]) -> str:
 @click.option("--json", "file", type=click.Path(dir_okay=False), help="Write the rows here too.")
 def main(parts: tuple[str, ...], rounds: int | None, file: str | None) -> None:
     """Measure PARTS (default: all), as ratios of things that take turns."""
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = Console(width=None if sys.stdout.isatty() else 130)
     rows: list[Row] = []
     notes: list[str] = []
+    idleness = Idleness()
     for part in parts or PARTS:
         for finding in measured(part, rounds):
             if isinstance(finding, Row):
@@ -127,9 +148,10 @@ def main(parts: tuple[str, ...], rounds: int | None, file: str | None) -> None:
     console.print(table(rows))
     for note in notes:
         console.print(note, highlight=False, markup=False)
-    console.print(*(f"{what}: {value}" for what, value in environment().items()), sep=", ")
+    where = environment(idleness)
+    console.print(*(f"{what}: {value}" for what, value in where.items()), sep=", ")
     if file:
-        Path(file).write_text(as_json(rows, notes), encoding="utf-8")
+        Path(file).write_text(as_json(rows, notes, where), encoding="utf-8")
     sys.exit(any(row.over for row in rows))
 
 

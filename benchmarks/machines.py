@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from kvm_vfio.machine.load import load_machine
+from kvm_vfio.machine.model import Iommu, IommuGroup, Machine, PciDevice
 
 
 def assignable() -> tuple[int, str]:
@@ -13,3 +14,15 @@ def assignable() -> tuple[int, str]:
         for _, group in load_machine("default").groups()
         if group.devices and all(device.driver == "vfio-pci" for device in group.devices)
     )
+
+
+def many_groups(count: int) -> Machine:
+    """A machine of `count` IOMMU groups, 1 to `count`, with one assignable device each."""
+    groups = tuple(
+        IommuGroup(
+            number,
+            (PciDevice(f"0000:{number >> 5:02x}:{number & 31:02x}.0", 0x1234, 0x11E8, 0x00FF00),),
+        )
+        for number in range(1, count + 1)
+    )
+    return Machine("many groups", (Iommu("dmar0", groups),))

@@ -7,10 +7,17 @@ rounds is what counts: a slow minute slows both sides of a ratio.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Mapping
+from itertools import repeat
+from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
 
+from kvm_vfio.errors import KvmVfioError
+
+Call = Callable[[], object]
 Meter = Callable[[], float]
 Samples = dict[str, list[float]]
 
@@ -34,6 +41,25 @@ class Row(NamedTuple):
 
 
 Finding = Row | str  # a string says what could not be measured, and the remedy
+
+
+def in_batches(call: Call, calls: int, errno: int = 0) -> Meter:
+    """A meter of one `call`, from `calls` in a row. The last must be answered with `errno`."""
+
+    def once() -> float:
+        answer = 0
+        begin = time.perf_counter()
+        for _ in repeat(None, calls):
+            try:
+                call()
+            except OSError as error:
+                answer = error.errno or 0
+        seconds = time.perf_counter() - begin
+        if answer != errno:
+            raise KvmVfioError(f"{call} is answered with errno {answer}, not {errno}")
+        return seconds / calls
+
+    return once
 
 
 def take_turns(rounds: int, meters: Mapping[str, Meter]) -> Samples:
@@ -66,3 +92,21 @@ def compare(
         high,
         limit,
     )
+
+
+class Idleness:
+    """How much nothing there was to do, since this was made."""
+
+    def __init__(self) -> None:
+        self._idle, self._clock = _idle_seconds(), time.monotonic()
+
+    def cpus(self) -> float:
+        """How many CPUs were idle on average."""
+        return (_idle_seconds() - self._idle) / (time.monotonic() - self._clock)
+
+
+def _idle_seconds() -> float:
+    """Of all CPUs together, waiting for a disk included."""
+    total = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
+    _, _, _, _, idle, waiting, *_ = total.split()
+    return (int(idle) + int(waiting)) / os.sysconf("SC_CLK_TCK")

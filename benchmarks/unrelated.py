@@ -22,8 +22,8 @@ WORKER = (sys.executable, "-I", str(Path(__file__).with_name("worker.py")))
 IMPORTS = "import asyncio, decimal, email.message, http.client, json, logging, unittest, xml.dom"
 
 CASES = {
-    "find by name": "find /usr -xdev -name '*.h'",
-    "find by size": "find /usr -xdev -size +1",
+    "find by name": "find /usr/share -xdev -name '*.h'",
+    "find by size": "find /usr/share -xdev -size +1",
     "a Python that imports": f"{sys.executable} -I -c '{IMPORTS}'",
     "gcc compiles": f"{COMPILE[0]} -O2 -c -o /dev/null {SOURCES / 'caller.c'}",
 }

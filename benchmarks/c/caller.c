@@ -8,9 +8,10 @@
  *                         everything: VM, device, container, group, IOMMU
  *
  * Then, for each line "OP BATCHES" on standard input, one line "NANOSECONDS ERRNO": the time of one
- * call, as the median of batches of 1,000 calls, and the errno of the last. OP is `has`, `add`
+ * call, as the median of batches of 100 calls, and the errno of the last. OP is `has`, `add`
  * (repeated, so EEXIST from the second on), or `cycle` (ADD and DEL in turn). Asked like this, several
- * callers take turns, and a comparison sees the same moment of the same computer.
+ * callers take turns, and a comparison sees the same moment of the same computer. A batch is shorter
+ * than a time slice, so that another program's turn spoils some batches and not their median.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,7 +25,7 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
-enum { CALLS = 1000, MOST_BATCHES = 1000 }; /* CALLS is even: `cycle` ends with DEL */
+enum { CALLS = 100, MOST_BATCHES = 1000 }; /* CALLS is even: `cycle` ends with DEL */
 
 static int checked(const char *what, int result)
 {
