@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from kvm_vfio.guest.batch import Answer, Batch
 from kvm_vfio.guest.guest import Event, Guest, heard
+from kvm_vfio.syscalls import Buffer
 
 # System call numbers of x86-64.
 READ, WRITE, OPEN, CLOSE = 0, 1, 2, 3
@@ -91,10 +92,11 @@ class GuestSyscalls:
     def dup(self, fd: int) -> int:
         return self._call(DUP, fd, what="dup")
 
-    def ioctl(self, fd: int, request: int, arg: int | GuestBuffer = 0) -> int:
+    def ioctl(self, fd: int, request: int, arg: int | Buffer = 0) -> int:
         what = f"ioctl {request & 0xFFFF_FFFF:#x}"
         if not isinstance(arg, GuestBuffer):
-            return self._call(IOCTL, fd, request, arg, what=what)
+            address = arg if isinstance(arg, int) else arg.address
+            return self._call(IOCTL, fd, request, address, what=what)
         result = self._batch.call(IOCTL, fd, request, arg.address, what=what)
         content = self._batch.peek(arg.address, len(arg))
         self._perform()
@@ -120,7 +122,7 @@ class GuestSyscalls:
         at = self._call(MMAP, 0, size, protection, flags, fd, offset, what="mmap")
         return GuestBuffer(self, at, size, mapped=True)
 
-    def munmap(self, buffer: GuestBuffer) -> None:
+    def munmap(self, buffer: Buffer) -> None:
         self._call(MUNMAP, buffer.address, len(buffer), what="munmap")
 
     def eventfd(self, initial: int = 0) -> int:

@@ -54,9 +54,10 @@ class Coverage:
         self.calls += len(lines)
         for line in lines:
             result = _RESULT.match(line)
-            if result:
-                answer = result[2] if result[2].startswith("-") else "ok"
-                self.answers[result[1], answer] += 1
+            if result is None:
+                continue
+            answer = result[2] if result[2].startswith("-") else "ok"
+            self.answers[result[1], answer] += 1
             self.events.update(_EVENT_NAME.findall(line.rpartition("|")[2]))
 
     def merge(self, other: Coverage) -> None:

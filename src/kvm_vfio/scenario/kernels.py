@@ -97,7 +97,7 @@ class GuestKernel:
         self.name = f"guest:{linux}"
         self.boots = 0
         self._kernel = kernel(linux)
-        self._snoop = snoop
+        self.snoop = snoop
         self._progress = progress
         self._guest = self._boot()
 
@@ -105,7 +105,7 @@ class GuestKernel:
         from kvm_vfio.guest.guest import Guest  # noqa: PLC0415
 
         self.boots += 1
-        guest = Guest(self._kernel, snoop=self._snoop)
+        guest = Guest(self._kernel, snoop=self.snoop)
         try:
             return guest.ready(lambda: self._progress(f"booting Linux {self._kernel.release}"))
         except BaseException:
