@@ -52,8 +52,10 @@ def create(kvm: Kvm) -> None:
 
 ADD = KVM_DEV_VFIO_GROUP, KVM_DEV_VFIO_GROUP_ADD
 
-# What is called, how, the errno of the answer, and how many calls make a batch.
-CASES: tuple[tuple[str, Callable[[Side], Call], int, int], ...] = (
+Case = tuple[str, Callable[[Side], Call], int, int]
+"""What is called, how, the errno of the answer, and how many calls make a batch."""
+
+CASES: tuple[Case, ...] = (
     ("HAS_ATTR", lambda s: partial(s.device.has_attr, *ADD), 0, 100),
     ("HAS_ATTR of none", lambda s: partial(s.device.has_attr, 9, 9), 0, 100),
     ("SET_ATTR of none", lambda s: partial(s.device.set_attr, 9, 9, NO_ADDRESS), ENXIO, 100),

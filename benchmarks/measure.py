@@ -7,7 +7,6 @@ rounds is what counts: a slow minute slows both sides of a ratio.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from itertools import repeat
@@ -44,7 +43,7 @@ Finding = Row | str  # a string says what could not be measured, and the remedy
 
 
 def in_batches(call: Call, calls: int, errno: int = 0) -> Meter:
-    """A meter of one `call`, from `calls` in a row. The last must be answered with `errno`."""
+    """A meter of one `call`, from `calls` in a row, all refused with `errno` or, at 0, none."""
 
     def once() -> float:
         answer = 0
@@ -98,15 +97,15 @@ class Idleness:
     """How much nothing there was to do, since this was made."""
 
     def __init__(self) -> None:
-        self._idle, self._clock = _idle_seconds(), time.monotonic()
+        self._start = _uptime()
 
     def cpus(self) -> float:
         """How many CPUs were idle on average."""
-        return (_idle_seconds() - self._idle) / (time.monotonic() - self._clock)
+        (clock, idle), (clock_now, idle_now) = self._start, _uptime()
+        return (idle_now - idle) / (clock_now - clock) if clock_now > clock else 0.0
 
 
-def _idle_seconds() -> float:
-    """Of all CPUs together, waiting for a disk included."""
-    total = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
-    _, _, _, _, idle, waiting, *_ = total.split()
-    return (int(idle) + int(waiting)) / os.sysconf("SC_CLK_TCK")
+def _uptime() -> tuple[float, float]:
+    """Seconds by the clock, and idle seconds of all CPUs together."""
+    clock, idle = Path("/proc/uptime").read_text(encoding="ascii").split()
+    return float(clock), float(idle)
