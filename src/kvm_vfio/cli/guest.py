@@ -27,8 +27,11 @@ def prepare(versions: tuple[str, ...]) -> None:
     from kvm_vfio.cli._progress import waiting
     from kvm_vfio.guest import initrd, packages
 
+    wanted = versions or tuple(packages.SUITES)
+    for version in wanted:
+        packages.prepared(version)  # which refuses what is no version
     initrd.agent()
-    for version in versions or packages.SUITES:
+    for version in wanted:
         with waiting() as show:
             fetched = packages.prepare(version, show)
         click.echo(_line(fetched))
