@@ -73,6 +73,11 @@ class Profile:
     status_without_devices_errno: int  # GET_STATUS of a group whose last device left; 0: answers
     info_size: int  # bytes of the structures of VFIO's GET_INFO requests: 16, 20 or 24
 
+    # VFIO devices
+    msix_grows: bool  # more MSI-X vectors can be enabled later; GET_IRQ_INFO without NORESIZE
+    every_device_reports_errors: bool  # IRQ index 3 is there, PCI Express or not
+    hot_reset_counts_first: bool  # PCI_HOT_RESET of no group: EINVAL before ENODEV for the bus
+
     # type1
     domain_scope: DomainScope
     type1v2: bool  # the type VFIO_TYPE1v2_IOMMU (3) exists

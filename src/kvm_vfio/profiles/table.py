@@ -43,6 +43,9 @@ PATCH = Profile(
     device_open_holds_vm=False,
     status_without_devices_errno=0,
     info_size=16,
+    msix_grows=False,
+    every_device_reports_errors=False,
+    hot_reset_counts_first=False,
     domain_scope=DomainScope.EVERY_UNIT,
     type1v2=False,
     dma_cc_extension=False,
@@ -114,7 +117,9 @@ LINUX_6_12 = replace(
     accepts_device_file=True,
     wrong_container_errno=EBADFD,
     device_open_holds_vm=True,
-    info_size=24,  # a881b496941f (6.6) [D]
+    info_size=24,  # a881b496941f (6.6)
+    msix_grows=True,
+    hot_reset_counts_first=True,
 )
 
 # [M] start_assignment and end_assignment are gone with bbc13ae593e0 (6.17).
@@ -136,6 +141,7 @@ LINUX_7_3 = replace(
     measured="7.3.4",
     system_attributes=frozenset({(0, 0), (1, 0), (1, 1), (1, 2)}),
     failed_del_updates_coherency=False,
+    every_device_reports_errors=True,
 )
 
 PROFILES = MappingProxyType(

@@ -72,6 +72,7 @@ LEAST = {"VFIO_DEVICE_GET_INFO": 16, "VFIO_IOMMU_GET_INFO": 16}
 
 # Fields without which the answer is EINVAL whatever argsz is, or not known.
 FIELDS: dict[str, dict[str, int]] = {
+    "VFIO_DEVICE_PCI_HOT_RESET": {"count": 1},
     "KVM_GET_DEVICE_ATTR": {"group": 9},
     "VFIO_IOMMU_MAP_DMA": {"flags": vfio.VFIO_DMA_MAP_FLAG_READ, "size": PAGE},
     "VFIO_IOMMU_UNMAP_DMA": {"size": PAGE},

@@ -162,6 +162,23 @@ def bytes_of_device_info(profile: Profile) -> int:
     return len(program.mm.read(address, 64).rstrip(b"\xff"))
 
 
+def flags_of_an_irq(group: int, index: int) -> Callable[[Profile], int]:
+    def scenario(profile: Profile) -> int:
+        vmm = start_vmm(profile, group=group)
+        device = vmm.program.device_fd(vmm.group, ADDRESS[group])
+        info = vmm.program.struct(vfio.VFIO_IRQ_INFO, index=index)
+        return vmm.program.ioctl(device, vfio.VFIO_DEVICE_GET_IRQ_INFO, info) or info.value.flags
+
+    return scenario
+
+
+def a_hot_reset_of_no_group(profile: Profile) -> int:
+    vmm = start_vmm(profile)
+    device = vmm.program.device_fd(vmm.group, ADDRESS[1])
+    wanted = vmm.program.struct(vfio.VFIO_PCI_HOT_RESET)
+    return vmm.program.ioctl(device, vfio.VFIO_DEVICE_PCI_HOT_RESET, wanted)
+
+
 def extension(number: int, machine: Machine = MACHINE, group: int = 1) -> Callable[[Profile], int]:
     def scenario(profile: Profile) -> int:
         vmm = start_vmm(profile, machine, group)
@@ -269,6 +286,9 @@ SCENARIOS = {
         status_when_the_last_device_has_left, {"2013": 1, "6.1": -ENODEV}
     ),
     "info_size": Scenario(bytes_of_device_info, {"2013": 16, "5.10": 20, "6.12": 24}),
+    "msix_grows": Scenario(flags_of_an_irq(4, 2), {"2013": 9, "6.12": 1}),
+    "every_device_reports_errors": Scenario(flags_of_an_irq(1, 3), {"2013": -EINVAL, "7.3": 9}),
+    "hot_reset_counts_first": Scenario(a_hot_reset_of_no_group, {"2013": -ENODEV, "6.12": -EINVAL}),
     "domain_scope": Scenario(extension(vfio.VFIO_DMA_CC_IOMMU, group=7), {"2013": 0, "6.1": 1}),
     "type1v2": Scenario(setting_an_iommu(vfio.VFIO_TYPE1v2_IOMMU), {"2013": -ENODEV, "5.10": 0}),
     "dma_cc_extension": Scenario(

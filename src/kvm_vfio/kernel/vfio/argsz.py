@@ -20,19 +20,24 @@ if TYPE_CHECKING:
 _FIRST, _PADDED = 16, 24  # the size of the GET_INFO structures in the beginning, and from 6.6 on
 
 
-def capability_chain(bodies: list[tuple[int, bytes]], base: int) -> bytes:
+def capability_chain(bodies: list[tuple[int, bytes]], base: int, *, align: int = 8) -> bytes:
     """VFIO's capability chain: (id, structure with a blank header) each, offsets from -`base`.
 
-    Every structure begins on a multiple of 8 bytes.
+    Every structure begins on a multiple of `align` bytes: see `alignment`.
     """
     chain = bytearray()
     for index, (capability, body) in enumerate(bodies):
-        padded = body + bytes(-len(body) % 8)
+        padded = body + bytes(-len(body) % align)
         last = index == len(bodies) - 1
         following = 0 if last else base + len(chain) + len(padded)
         header = VFIO_INFO_CAP_HEADER.pack(vfio_info_cap_header(capability, 1, following))
         chain += header + padded[len(header) :]
     return bytes(chain)
+
+
+def alignment(profile: Profile) -> int:
+    """What capabilities are aligned to: 8 bytes since the GET_INFO structures were padded to it."""
+    return 8 if profile.info_size == _PADDED else 1
 
 
 def info_bytes(profile: Profile, argsz: int) -> int:

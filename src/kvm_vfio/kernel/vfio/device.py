@@ -50,6 +50,7 @@ from kvm_vfio.uapi.vfio import (
     VFIO_PCI_HOT_RESET,
     VFIO_PCI_HOT_RESET_INFO,
     VFIO_PCI_INTX_IRQ_INDEX,
+    VFIO_PCI_MSIX_IRQ_INDEX,
     VFIO_PCI_NUM_IRQS,
     VFIO_PCI_NUM_REGIONS,
     VFIO_PCI_ROM_REGION_INDEX,
@@ -98,7 +99,7 @@ class VfioDevice:
         self.function = function
         self.static_bars: dict[int, Bar] = {bar.index: bar for bar in function.static.bars}
         self.config = ConfigSpace(function.static)
-        self.irqs = Irqs(function.static)
+        self.irqs = Irqs(function.static, vfio_group.kernel.profile)
         self.bars: dict[int, Mapping] = {}
         self.open_count = 0
         self.held_vm: Vm | None = None
@@ -205,11 +206,13 @@ class VfioDeviceFile(File):
             raise KernelError(EINVAL, f"argsz {wanted.argsz} is less than {VFIO_REGION_INFO.size}")
         if wanted.index >= VFIO_PCI_VGA_REGION_INDEX:
             raise KernelError(EINVAL, f"{self.name} has no region {wanted.index}")
-        argsz, flags, cap_offset = wanted.argsz, self._region_flags(wanted.index), 0
+        argsz, flags = wanted.argsz, self._region_flags(wanted.index)
+        cap_offset = wanted.cap_offset
         if flags & VFIO_REGION_INFO_FLAG_CAPS:
             chain = capability_chain(
                 [(VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, bytes(8))], VFIO_REGION_INFO.size
             )
+            cap_offset = 0
             if argsz < VFIO_REGION_INFO.size + len(chain):
                 argsz = VFIO_REGION_INFO.size + len(chain)
             else:
@@ -250,11 +253,14 @@ class VfioDeviceFile(File):
             raise KernelError(EINVAL, f"argsz {wanted.argsz} or index {wanted.index}")
         if wanted.index == VFIO_PCI_ERR_IRQ_INDEX and not self.device.irqs.counts[wanted.index]:
             raise KernelError(EINVAL, f"{self.name} is not PCI Express and reports no errors")
-        intx = wanted.index == VFIO_PCI_INTX_IRQ_INDEX
         flags = VFIO_IRQ_INFO_EVENTFD
-        flags |= (
-            VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED if intx else VFIO_IRQ_INFO_NORESIZE
-        )
+        if wanted.index == VFIO_PCI_INTX_IRQ_INDEX:
+            flags |= VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED
+        elif (
+            wanted.index != VFIO_PCI_MSIX_IRQ_INDEX
+            or not self.device.vfio_group.kernel.profile.msix_grows
+        ):
+            flags |= VFIO_IRQ_INFO_NORESIZE
         info = wanted._replace(flags=flags, count=self.device.irqs.counts[wanted.index])
         task.copy_to_user(arg, VFIO_IRQ_INFO.pack(info))
         return 0
@@ -276,10 +282,15 @@ class VfioDeviceFile(File):
         return self._require_resettable_bus("VFIO_DEVICE_GET_PCI_HOT_RESET_INFO")
 
     def hot_reset(self, task: Task, arg: int) -> int:
-        """VFIO_DEVICE_PCI_HOT_RESET. EFAULT; EINVAL for argsz or flags; ENODEV on the root bus."""
+        """VFIO_DEVICE_PCI_HOT_RESET.
+
+        EFAULT; EINVAL for argsz or flags, from 6.12 on for a count of 0; ENODEV on the root bus.
+        """
         wanted = VFIO_PCI_HOT_RESET.unpack(task.copy_from_user(arg, VFIO_PCI_HOT_RESET.size))
         if wanted.argsz < VFIO_PCI_HOT_RESET.size or wanted.flags:
             raise KernelError(EINVAL, f"argsz {wanted.argsz} or flags {wanted.flags:#x}")
+        if not wanted.count and self.device.vfio_group.kernel.profile.hot_reset_counts_first:
+            raise KernelError(EINVAL, "no group is named")
         return self._require_resettable_bus("VFIO_DEVICE_PCI_HOT_RESET")
 
     def feature(self, task: Task, arg: int) -> int:

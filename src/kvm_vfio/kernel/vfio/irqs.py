@@ -37,6 +37,7 @@ from kvm_vfio.uapi.vfio import (
 if TYPE_CHECKING:
     from kvm_vfio.kernel.task import Task
     from kvm_vfio.machine.model import PciDevice
+    from kvm_vfio.profiles.profile import Profile
 
 _DATA_WIDTH = {VFIO_IRQ_SET_DATA_NONE: 0, VFIO_IRQ_SET_DATA_BOOL: 1, VFIO_IRQ_SET_DATA_EVENTFD: 4}
 _EXCLUSIVE = (VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX)
@@ -51,14 +52,15 @@ class Irqs:
     its eventfd, `unmask` is INTx's second eventfd, `single` maps the error and request index.
     """
 
-    def __init__(self, static: PciDevice) -> None:
+    def __init__(self, static: PciDevice, profile: Profile) -> None:
         self.counts = {
             VFIO_PCI_INTX_IRQ_INDEX: int(static.interrupt_pin > 0),
             VFIO_PCI_MSI_IRQ_INDEX: static.msi.vectors if static.msi else 0,
             VFIO_PCI_MSIX_IRQ_INDEX: static.msix.vectors if static.msix else 0,
-            VFIO_PCI_ERR_IRQ_INDEX: int(static.pci_express),
+            VFIO_PCI_ERR_IRQ_INDEX: int(static.pci_express or profile.every_device_reports_errors),
             VFIO_PCI_REQ_IRQ_INDEX: 1,
         }
+        self._msix_grows = profile.msix_grows
         self.mode: int | None = None
         self.enabled = 0  # vectors the mode was enabled with
         self.triggers: dict[int, EventFile] = {}
@@ -155,7 +157,9 @@ class Irqs:
         if fresh:
             self.mode, self.enabled = wanted.index, end
         elif resizable and end > self.enabled:
-            raise KernelError(EINVAL, f"{self.enabled} vectors are enabled")
+            if wanted.index != VFIO_PCI_MSIX_IRQ_INDEX or not self._msix_grows:
+                raise KernelError(EINVAL, f"{self.enabled} vectors are enabled")
+            self.enabled = end
         vector = wanted.start
         try:
             for vector in range(wanted.start, end):

@@ -17,7 +17,7 @@ from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.intervals import Intervals
 from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support, not_modelled
 from kvm_vfio.kernel.iommu.domain import Domain
-from kvm_vfio.kernel.vfio.argsz import capability_chain, info_bytes, read_argsz
+from kvm_vfio.kernel.vfio.argsz import alignment, capability_chain, info_bytes, read_argsz
 from kvm_vfio.uapi.vfio import (
     VFIO_DMA_CC_IOMMU,
     VFIO_DMA_MAP_FLAG_READ,
@@ -231,7 +231,7 @@ class Type1:
                 + b"".join(VFIO_IOVA_RANGE.pack(vfio_iova_range(*each)) for each in ranges),
             ),
         ]
-        return capability_chain(bodies, base)
+        return capability_chain(bodies, base, align=alignment(self.kernel.profile))
 
     def map_dma(self, task: Task, arg: int) -> int:
         """VFIO_IOMMU_MAP_DMA.

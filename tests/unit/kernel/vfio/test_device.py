@@ -159,13 +159,13 @@ def test_a_chain_that_cannot_be_written_is_efault(nic: Opened) -> None:
     assert nic.ioctl(VFIO_DEVICE_GET_REGION_INFO, address) == -EFAULT
 
 
-INTX, NORESIZE = 7, 9  # both with EVENTFD
+INTX, NORESIZE, GROWS = 7, 9, 1  # all with EVENTFD
 
 # Count and flags of INTx, MSI, MSI-X, error, request; None: there is no such interrupt.
 IRQS: dict[int, list[tuple[int, int] | None]] = {
-    1: [(1, INTX), (1, NORESIZE), (0, NORESIZE), None, (1, NORESIZE)],
-    2: [(0, INTX), (0, NORESIZE), (0, NORESIZE), None, (1, NORESIZE)],
-    4: [(1, INTX), (1, NORESIZE), (5, NORESIZE), (1, NORESIZE), (1, NORESIZE)],
+    1: [(1, INTX), (1, NORESIZE), (0, GROWS), None, (1, NORESIZE)],
+    2: [(0, INTX), (0, NORESIZE), (0, GROWS), None, (1, NORESIZE)],
+    4: [(1, INTX), (1, NORESIZE), (5, GROWS), (1, NORESIZE), (1, NORESIZE)],
 }
 
 
@@ -318,17 +318,17 @@ def test_a_function_that_cannot_reset_itself_is_einval(edu: Opened) -> None:
 
 RESETS = [
     (VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, VFIO_PCI_HOT_RESET_INFO),
-    (VFIO_DEVICE_PCI_HOT_RESET, VFIO_PCI_HOT_RESET),
+    (VFIO_DEVICE_PCI_HOT_RESET, VFIO_PCI_HOT_RESET),  # of one group
 ]
 
 
 @pytest.mark.parametrize(("request_", "layout"), RESETS)
 def test_the_root_bus_is_not_reset_and_a_bridge_is_not_modelled(request_: int, layout: Any) -> None:  # noqa: ANN401
     root = opened(1)
-    assert root.ioctl(request_, root.program.struct(layout)) == -ENODEV
+    assert root.ioctl(request_, root.program.struct(layout, count=1)) == -ENODEV
     behind = opened(7)
     with pytest.raises(NotModelled, match="bridge"):
-        behind.ioctl(request_, behind.program.struct(layout))
+        behind.ioctl(request_, behind.program.struct(layout, count=1))
 
 
 def test_a_hot_reset_with_flags_is_einval(edu: Opened) -> None:
