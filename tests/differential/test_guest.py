@@ -11,6 +11,7 @@ from itertools import product
 
 import pytest
 
+from kvm_vfio.client import Container, Group, Kvm
 from kvm_vfio.client.in_process import model
 from kvm_vfio.errors import Unsupported
 from kvm_vfio.guest import packages
@@ -179,6 +180,27 @@ def test_effects_are_seen(process: GuestSyscalls) -> None:
     process.close(vm)
     assert process.events() == [Event("vmdel", created.argument)]
     assert created.name == "vmnew"
+
+
+def test_typed_objects_work_on_it(process: GuestSyscalls) -> None:
+    container, group = Container(process), Group(process, 3)
+    group.set_container(container)
+    container.set_iommu()
+    vm = Kvm(process).create_vm()
+    device = vm.create_kvm_vfio()
+    device.add(group)
+    executed = "VM 1: WBINVD is executed: noncoherent DMA is registered (1)"
+    assert process.explain() == executed
+    with pytest.raises(FileExistsError) as error:
+        device.add(group)
+    assert error.value.__notes__ == [f"KVM_SET_DEVICE_ATTR: Linux {process.guest.kernel.release}"]
+    device.close()
+    assert process.explain() == "VM 1: WBINVD is a no-op: nobody has registered noncoherent DMA"
+    assert [event.name for event in process.events()][-4:] == [
+        *("devrel", "setkvm", "unasg", "unreg")
+    ]
+    vm.close()
+    assert process.explain() == ""
 
 
 def test_a_call_that_never_returns_is_given_up(process: GuestSyscalls) -> None:

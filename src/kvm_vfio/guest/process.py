@@ -7,11 +7,15 @@ with the next call, and what a call may have changed in its buffer comes back wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from kvm_vfio.guest.batch import Answer, Batch
 from kvm_vfio.guest.guest import Event, Guest, heard
+from kvm_vfio.guest.packages import kernel
 from kvm_vfio.syscalls import Buffer
+from kvm_vfio.uapi.layout import Request
 
 # System call numbers of x86-64.
 READ, WRITE, OPEN, CLOSE = 0, 1, 2, 3
@@ -31,6 +35,7 @@ ARENA_BYTES = 1 << 30
 _SCRATCH_BYTES = 2 << 20  # at its start: for what lives no longer than a call
 _MOST = 1 << 20  # bytes that one read returns
 _ALIGN = 16
+_CHANGES = {"reg": 1, "unreg": -1}
 
 
 class GuestBuffer:
@@ -67,6 +72,20 @@ class GuestBuffer:
             self._process.free(self._address, self._size)
 
 
+@dataclass
+class _Vm:
+    """A VM, by birth, and how many have registered noncoherent DMA for it."""
+
+    number: int
+    noncoherent_dma: int = 0
+
+    def __str__(self) -> str:
+        if not self.noncoherent_dma:
+            return f"VM {self.number}: WBINVD is a no-op: nobody has registered noncoherent DMA"
+        count = self.noncoherent_dma
+        return f"VM {self.number}: WBINVD is executed: noncoherent DMA is registered ({count})"
+
+
 class GuestSyscalls:
     """The system calls of one worker, each answered before the next begins."""
 
@@ -77,6 +96,9 @@ class GuestSyscalls:
         self._scratch = ARENA
         self._next = ARENA + _SCRATCH_BYTES
         self._free: dict[int, list[int]] = {}
+        self._unheard: list[Event] = []
+        self._vms: dict[int, _Vm] = {}  # by the kernel's own address
+        self._vms_seen = 0
         flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE
         self._call(MMAP, ARENA, ARENA_BYTES, PROT_READ | PROT_WRITE, flags, -1, 0, what="mmap")
 
@@ -96,12 +118,22 @@ class GuestSyscalls:
         what = f"ioctl {request & 0xFFFF_FFFF:#x}"
         if not isinstance(arg, GuestBuffer):
             address = arg if isinstance(arg, int) else arg.address
-            return self._call(IOCTL, fd, request, address, what=what)
+            answer = self._batch.call(IOCTL, fd, request, address, what=what)
+            self._perform()
+            return self._noted(request, answer)
         result = self._batch.call(IOCTL, fd, request, arg.address, what=what)
         content = self._batch.peek(arg.address, len(arg))
         self._perform()
         arg._known = (self.turn, content.data)  # noqa: SLF001 - a buffer is filled here only
-        return result.result
+        return self._noted(request, result)
+
+    def _noted(self, request: int, answer: Answer) -> int:
+        try:
+            return answer.result
+        except OSError as error:
+            name = request.name if isinstance(request, Request) else answer.what
+            error.add_note(f"{name}: Linux {self.guest.kernel.release}")
+            raise
 
     def read(self, fd: int, size: int) -> bytes:
         return self._fetch(READ, fd, size, what="read")
@@ -168,9 +200,28 @@ class GuestSyscalls:
 
     def events(self) -> list[Event]:
         """What the probes have seen since the last question."""
+        self._listen()
+        events, self._unheard = self._unheard, []
+        return events
+
+    def explain(self) -> str:
+        """Whether a WBINVD of a guest is executed, for every VM that lives."""
+        self._listen()
+        return "\n".join(map(str, self._vms.values()))
+
+    def _listen(self) -> None:
         answer = self._batch.events()
         self._perform()
-        return heard(answer.events())
+        events = heard(answer.events())
+        self._unheard += events
+        for name, vm in events:
+            if name == "vmnew":
+                self._vms_seen += 1
+                self._vms[vm] = _Vm(self._vms_seen)
+            elif name == "vmdel":
+                self._vms.pop(vm, None)
+            elif name in _CHANGES and vm in self._vms:
+                self._vms[vm].noncoherent_dma += _CHANGES[name]
 
     # -- turns -------------------------------------------------------------------------------------
 
@@ -198,6 +249,16 @@ class GuestSyscalls:
         self._scratch = ARENA
         self.turn += 1
         self.guest.perform(batch)
+
+
+@contextmanager
+def boot(linux: str, *, snoop_control: bool = False) -> Iterator[GuestSyscalls]:
+    """A fresh process on a real Linux under QEMU, which ends with the `with`.
+
+    `linux` names a kernel that `kvm-vfio guest prepare` has fetched. InputError, Unsupported.
+    """
+    with Guest(kernel(linux), snoop=snoop_control) as booting:
+        yield GuestSyscalls(booting.ready())
 
 
 def _check(answers: Iterable[Answer]) -> None:
