@@ -4,8 +4,9 @@
 Rule of this file: every group of a container sees the same mappings, through as few domains as
 their coherency allows. A mapping pins the program's pages; what they hold is not looked at.
 
-Version 1 and 2 differ in UNMAP_DMA: version 2 refuses a range that would cut a mapping in two, and
-version 1 takes the whole mapping that the range begins in.
+Version 1 and 2 differ in UNMAP_DMA. Version 2 refuses a range that would cut a mapping in two.
+Version 1 takes the whole of every mapping whose first page is in the range, and unmaps nothing
+when the range begins within a mapping.
 """
 
 from __future__ import annotations
@@ -376,6 +377,8 @@ class Type1:
         unmapped = 0
         invalidate = bool(wanted.flags & VFIO_DMA_UNMAP_FLAG_VADDR)
         covered = self._covered(start, size)
+        if covered and covered[0].start < start:  # version 1: not from within a mapping
+            return 0
         if invalidate and not all(mapping.vaddr_valid for mapping in covered):
             raise KernelError(EINVAL, "a mapping there has lost its address already")
         for mapping in covered:

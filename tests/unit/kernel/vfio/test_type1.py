@@ -288,6 +288,15 @@ def test_version_1_takes_the_whole_of_a_mapping_for_its_first_page(profile: Prof
     assert dma.unmap(0, 5 * PAGE) == 4 * PAGE
 
 
+@profiles()
+def test_version_1_unmaps_nothing_from_within_a_mapping(profile: Profile) -> None:
+    dma = Mapper(profile, kind=VFIO_TYPE1_IOMMU)
+    must(dma.map(0, 4 * PAGE), dma.map(4 * PAGE, 4 * PAGE))
+    assert dma.unmap(3 * PAGE) == 0
+    assert dma.unmap(PAGE, 7 * PAGE) == 0
+    assert dma.mapped() == [0, 4 * PAGE]
+
+
 def test_a_structure_that_cannot_be_written_is_efault_with_all_unmapped(dma: Mapper) -> None:
     must(dma.map(0))
     wanted = VFIO_IOMMU_TYPE1_DMA_UNMAP.pack(VFIO_IOMMU_TYPE1_DMA_UNMAP.type(24, 0, 0, PAGE))
