@@ -119,10 +119,7 @@ _WAITING: Mapping[str, Rule] = {
             Test(1, SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_NEW_LISTENER),
         ),
     ),
-    # A new address space, and the last moment to see what a process still holds.
-    "execve": _ALWAYS,
-    "execveat": _ALWAYS,
-    "exit_group": _ALWAYS,
+    "exit_group": _ALWAYS,  # the last moment to see what a process still holds
 }
 
 # A ring would open files and read them past every filter. ENOSYS: programs do without.

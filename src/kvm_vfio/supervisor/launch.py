@@ -57,8 +57,12 @@ def launch(
     mask that the program starts with. Unsupported, with the reason.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
+        prctl_parent_death(signal.SIGKILL)
+        if os.getppid() != parent:  # it was too late for that
+            os._exit(2)
         ours.close()
         _become(command, program, private, mask, theirs)
     theirs.close()
@@ -78,7 +82,6 @@ def _become(
 ) -> None:
     """Never returns."""
     try:
-        prctl_parent_death(signal.SIGKILL)
         fds = private()
         fds.insert(0, _install(program))
         socket.send_fds(channel, [_READY], fds)

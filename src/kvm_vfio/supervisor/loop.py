@@ -25,9 +25,10 @@ from kvm_vfio.supervisor.calls import Kind, call_name
 from kvm_vfio.supervisor.files import OpenFiles
 from kvm_vfio.supervisor.kvm_host import HostVms
 from kvm_vfio.supervisor.libc import NR
+from kvm_vfio.supervisor.memory import Stale
 from kvm_vfio.supervisor.notify import Gone, Listener
 from kvm_vfio.supervisor.paths import Nodes
-from kvm_vfio.supervisor.processes import Processes, Stale, Unreachable
+from kvm_vfio.supervisor.processes import Processes, Unreachable
 from kvm_vfio.supervisor.syscalls import (
     ARGUMENTS,
     CONTINUE,
@@ -70,7 +71,9 @@ class Supervisor:
         self._files = OpenFiles(directory, self._releases)
         self._processes = Processes(kernel, self._files, listener)
         self._host_vms = HostVms(kernel) if host_kvm else None
-        self._syscalls = Syscalls(kernel, self._processes, nodes, self._host_vms, self._exits)
+        self._syscalls = Syscalls(
+            kernel, self._processes, self._files, nodes, self._host_vms, self._exits
+        )
         self._over = False
         self._tracer = None if trace is None else Tracer(trace)
         self._why: str | None = None  # of the answer at hand, for the trace
@@ -134,7 +137,7 @@ class Supervisor:
             try:
                 return handler(tid, arguments)
             except Stale:
-                self._processes.forget(tid)
+                self._processes.recheck(tid)
                 return handler(tid, arguments)
         except KernelError as error:
             self._why = error.why
@@ -148,8 +151,6 @@ class Supervisor:
             self._why = str(error)
             self.recorder.unreachable(str(error))
             return CONTINUE
-        except Stale:
-            raise Gone from None
 
     def _answer_traced(self, tracer: Tracer, call: tuple[int, ...]) -> int:
         memory = self._processes.memory(call[1])

@@ -6,8 +6,11 @@ be quicker by a microsecond, and reads what is PROT_NONE and writes what is read
 system call of the program's own gets EFAULT.
 
 An `AddressSpace` is reached through the thread that calls just now: any thread of it would do, and
-this one is alive. What was read counts only while the call still waits, since a
-thread id may be used again.
+this one is alive. What was read counts only while the call still waits, since a thread id may be
+used again.
+
+A process gets another address space by exec, of which nobody tells us. But Linux gives each its
+*mark*, 16 random bytes (AT_RANDOM), and we read it along with whatever we read.
 """
 
 from __future__ import annotations
@@ -19,13 +22,15 @@ from errno import EFAULT
 from kvm_vfio.kernel.error import KernelError
 
 PAGE = 4096
-_STATIC = 4096  # bytes; what is longer gets a buffer of its own
+_STATIC = 8192  # bytes
+_LONGEST = 4096  # what is longer gets a buffer of its own
 _LONGEST_FOLLOWER = 64
+_NOTHING = (0, 0)
 _MOST_FOLLOWERS = 1000
 
 _libc = ctypes.PyDLL(None)  # these calls do not block: not worth letting other threads in
 _ONE = ctypes.c_ulong(1)
-_TWO = ctypes.c_ulong(2)
+_THREE = ctypes.c_ulong(3)
 _NONE = ctypes.c_ulong(0)
 
 
@@ -38,15 +43,20 @@ def _vector_call(name: str) -> Callable[..., int]:
 _readv = _vector_call("process_vm_readv")
 _writev = _vector_call("process_vm_writev")
 
-# Where what is short goes, and the struct iovecs: one for us, two for the program.
+# Where what is short goes, and the struct iovecs: one for us, three for the program (the mark,
+# what is read, what will be read next).
 _bytes = bytearray(_STATIC)
 _view = memoryview(_bytes)
 _buffer = (ctypes.c_char * _STATIC).from_buffer(_bytes)
 _buffer_address = ctypes.addressof(_buffer)
 _local = (ctypes.c_uint64 * 2)()
-_remote = (ctypes.c_uint64 * 4)()
+_remote = (ctypes.c_uint64 * 6)()
 _local_pointer = ctypes.c_void_p(ctypes.addressof(_local))
 _remote_pointer = ctypes.c_void_p(ctypes.addressof(_remote))
+
+
+class Stale(Exception):
+    """What is remembered of a thread or process is not true any more."""
 
 
 class AddressSpace:
@@ -56,7 +66,16 @@ class AddressSpace:
     call read second is, at the next call that reads the same first, read along with it.
     """
 
-    __slots__ = ("_ahead", "_caller", "_first", "_followers", "_require_valid", "makes_vms", "tgid")
+    __slots__ = (
+        "_ahead",
+        "_caller",
+        "_first",
+        "_followers",
+        "_mark",
+        "_require_valid",
+        "makes_vms",
+        "tgid",
+    )
 
     def __init__(self, tgid: int, require_valid: Callable[[], None]) -> None:
         """`require_valid` raises when the call at hand is over."""
@@ -64,6 +83,7 @@ class AddressSpace:
         self.makes_vms = False  # it has called KVM_CREATE_VM
         self._require_valid = require_valid
         self._caller = ctypes.c_int(tgid)
+        self._mark = (0, 0, b"")  # address, size, bytes
         self._first = 0  # the address that this call read first, 0 before
         self._ahead: tuple[int, int, bytes] | None = None  # address, size, data
         self._followers: dict[int, tuple[int, int]] = {}  # by the first address: address, size
@@ -73,40 +93,51 @@ class AddressSpace:
         self._caller.value = tid
         self._first = 0
 
+    def know_by(self, address: int, size: int) -> None:
+        """What is at `address` now is the mark; size 0: there is none."""
+        self._mark = (0, 0, b"")
+        self._mark = address, size, self.read(address, size) if size else b""
+
+    def verify(self) -> None:
+        """Stale unless this is still the memory that the caller has."""
+        self._gather(0, 0, 0, 0)
+
     def read(self, address: int, size: int) -> bytes:
-        """`Mm.read`."""
+        """`Mm.read`. Stale."""
+        if size > _LONGEST:
+            return self._read_long(address, size)
+        follower = _NOTHING
         if not self._first:
             self._first = address
-            follower = self._followers.get(address)
-            if follower is not None and size + follower[1] <= _STATIC:
-                return self._read_two(address, size, *follower)
-            self._ahead = None
+            follower = self._followers.get(address, _NOTHING)
         elif self._ahead is not None and self._ahead[0] == address and self._ahead[1] == size:
             return self._ahead[2]
         elif size <= _LONGEST_FOLLOWER:
             if len(self._followers) > _MOST_FOLLOWERS:
                 self._followers.clear()
             self._followers[self._first] = address, size
-        if size > _STATIC:
-            return self._read_long(address, size)
-        _local[0] = _buffer_address
-        _local[1] = _remote[1] = size
-        _remote[0] = address
-        if _readv(self._caller, _local_pointer, _ONE, _remote_pointer, _ONE, _NONE) != size:
-            raise _fault(address, size)
-        self._require_valid()
-        return _view[:size].tobytes()
-
-    def _read_two(self, address: int, size: int, address2: int, size2: int) -> bytes:
-        _local[0] = _buffer_address
-        _local[1] = both = size + size2
-        _remote[0], _remote[1], _remote[2], _remote[3] = address, size, address2, size2
-        done = _readv(self._caller, _local_pointer, _ONE, _remote_pointer, _TWO, _NONE)
+        done = self._gather(address, size, *follower)
         if done < size:
             raise _fault(address, size)
         self._require_valid()
-        self._ahead = (address2, size2, _view[size:both].tobytes()) if done == both else None
-        return _view[:size].tobytes()
+        start = self._mark[1]
+        end = start + size
+        self._ahead = None
+        if done > size and done == size + follower[1]:
+            self._ahead = (*follower, _view[end : start + done].tobytes())
+        return _view[start:end].tobytes()
+
+    def _gather(self, address: int, size: int, address2: int, size2: int) -> int:
+        """Read the mark, then both: how many bytes of these are there. Stale."""
+        mark_address, mark_size, mark = self._mark
+        _local[0] = _buffer_address
+        _local[1] = mark_size + size + size2
+        _remote[0], _remote[1] = mark_address, mark_size
+        _remote[2], _remote[3], _remote[4], _remote[5] = address, size, address2, size2
+        done = _readv(self._caller, _local_pointer, _ONE, _remote_pointer, _THREE, _NONE)
+        if mark_size and (done < mark_size or not _bytes.startswith(mark)):
+            raise Stale
+        return done - mark_size
 
     def _read_long(self, address: int, size: int) -> bytes:
         buffer = ctypes.create_string_buffer(size)

@@ -15,6 +15,7 @@ import resource
 import select
 from contextlib import suppress
 from errno import EBADF
+from struct import iter_unpack
 from typing import NamedTuple
 
 from kvm_vfio.kernel.error import KernelError
@@ -23,19 +24,18 @@ from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.task import Task
 from kvm_vfio.supervisor.files import OpenFiles
 from kvm_vfio.supervisor.libc import kcmp, pidfd_getfd
-from kvm_vfio.supervisor.memory import AddressSpace
-from kvm_vfio.supervisor.notify import Listener
+from kvm_vfio.supervisor.memory import AddressSpace, Stale
+from kvm_vfio.supervisor.notify import Gone, Listener
 from kvm_vfio.uapi.fcntl import O_PATH
 from kvm_vfio.uapi.seccomp import KCMP_VM
 
 _readlink = os.readlink
 _MOST_LINKS = 16  # each is a file of ours
 
+_AT_RANDOM = 25  # a key of the auxiliary vector
+_MARK = 16  # bytes
+
 _EVENTFD = EventFile.link.encode()
-
-
-class Stale(Exception):
-    """What is remembered under this thread id is about a thread that is gone."""
 
 
 class Unreachable(Exception):
@@ -195,10 +195,14 @@ def comm(pid: int) -> str:
 
 
 class _Process(NamedTuple):
-    """`started`: when, in clock ticks; with the id it names a process for good."""
+    """`started`: when, in clock ticks; with the id it names a process for good.
+
+    `memory` is an fd of its /proc/PID/mem, which reads nothing once that memory is nobody's.
+    """
 
     started: int
     mm: AddressSpace
+    memory: int
 
 
 class Processes:
@@ -210,7 +214,6 @@ class Processes:
         self._listener = listener
         self._threads: dict[int, Thread] = {}
         self._processes: dict[int, _Process] = {}
-        self._execs: dict[int, int] = {}  # tgid -> the /proc/PID/mem it had when it called exec
         most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._most_threads = most_files // (2 * (_MOST_LINKS + 1))
 
@@ -222,16 +225,30 @@ class Processes:
         return AddressSpace(tid, self._listener.require_valid)
 
     def thread(self, tid: int) -> Thread:
-        """The thread that calls. Gone."""
+        """The thread that calls. Gone, Unreachable."""
         thread = self._threads.get(tid) or self._meet(tid)
-        if self._execs and thread.tgid in self._execs and self._has_execed(thread.tgid):
-            thread = self._meet(tid)
         thread.mm.begin(tid)
         return thread
 
-    def forget(self, tid: int) -> None:
-        """The thread is gone."""
-        self._threads.pop(tid, None)
+    def recheck(self, tid: int) -> None:
+        """Something was stale about `tid`: forget what is not true any more. Gone."""
+        thread = self._threads.pop(tid)
+        process = self._processes.get(thread.tgid)
+        if process is None or not self._is_in(tid, thread.tgid):
+            return
+        try:
+            process.mm.verify()
+        except Stale:
+            if _has_left(process, thread.tgid):
+                self.ended(thread.tgid)
+            else:  # the program has written over its mark
+                process.mm.know_by(0, 0)
+
+    def _is_in(self, tid: int, tgid: int) -> bool:
+        try:
+            return _status(tid, "Tgid") == tgid
+        except OSError:
+            raise Gone from None
 
     def _meet(self, tid: int) -> Thread:
         while len(self._threads) >= self._most_threads:
@@ -241,7 +258,8 @@ class Processes:
             started = _started(tgid)
             process = self._processes.get(tgid)
             if process is None or process.started != started:
-                process = _Process(started, self._new_mm(tid, tgid))
+                memory = os.open(f"/proc/{tgid}/mem", os.O_RDONLY)
+                process = _Process(started, self._new_mm(tid, tgid), memory)
                 self._remember(tgid, process)
             thread = Thread(tid, tgid, process.mm, self._kernel, self._files, self._listener)
         except OSError as error:
@@ -255,53 +273,45 @@ class Processes:
         process = self._processes.get(parent)
         if process is not None and _share_memory(tgid, parent):  # it was vforked
             return process.mm
-        return AddressSpace(tgid, self._listener.require_valid)
+        mm = AddressSpace(tgid, self._listener.require_valid)
+        mm.begin(tid)
+        mm.know_by(_at_random(tgid), _MARK)
+        return mm
 
     def _remember(self, tgid: int, process: _Process) -> None:
         if len(self._processes) >= self._most_threads:
             for each in [pid for pid in self._processes if not os.path.exists(f"/proc/{pid}")]:
                 self.ended(each)
+        self.ended(tgid)
         self._processes[tgid] = process
 
     def exits(self, tid: int) -> None:
         """A thread calls exit_group: its process will not call again."""
         if tid in self._threads:
-            tgid = self._threads[tid].tgid
-            for each in [each for each, t in self._threads.items() if t.tgid == tgid]:
-                self.forget(each)
-            self.ended(tgid)
+            self.ended(self._threads[tid].tgid)
 
     def ended(self, tgid: int) -> None:
-        """The process exits or is gone: its number may be somebody else's next."""
-        self._processes.pop(tgid, None)
-        if tgid in self._execs:
-            os.close(self._execs.pop(tgid))
-
-    # -- exec --------------------------------------------------------------------------------------
-
-    def execs(self, tid: int) -> None:
-        """A thread calls exec. Whether that works out shows at the next call of its process."""
-        if not self._processes:
-            return
-        with suppress(OSError):
-            tgid = _status(tid, "Tgid")
-            if tgid in self._processes and tgid not in self._execs:
-                self._execs[tgid] = os.open(f"/proc/{tid}/mem", os.O_RDONLY)
-
-    def _has_execed(self, tgid: int) -> bool:
-        # The handle from before reads nothing once nobody uses that memory; who was vforked and
-        # leaves its parent's memory does not end it.
-        try:
-            over = os.pread(self._execs[tgid], 1, 0) == b""
-        except OSError:  # the memory is there, though nothing is at 0
-            over = False
-        mm = self._processes[tgid].mm
-        if not over and (mm.tgid == tgid or _share_memory(tgid, mm.tgid)):
-            return False
+        """The process is gone, or has become another: its number is somebody else's."""
         for tid in [tid for tid, thread in self._threads.items() if thread.tgid == tgid]:
-            self.forget(tid)
-        self.ended(tgid)
-        return True
+            del self._threads[tid]
+        if tgid in self._processes:
+            os.close(self._processes.pop(tgid).memory)
+
+
+def _has_left(process: _Process, tgid: int) -> bool:
+    """Whether the process has other memory than it had: it called exec, or is gone."""
+    with suppress(OSError):  # the memory is somebody's, though nothing is at 0
+        if os.pread(process.memory, 1, 0) == b"":
+            return True
+    # Who was vforked and leaves its parent's memory does not end it.
+    return process.mm.tgid != tgid and not _share_memory(tgid, process.mm.tgid)
+
+
+def _at_random(tgid: int) -> int:
+    """Where the mark of a process's address space is. OSError."""
+    with open(f"/proc/{tgid}/auxv", "rb") as auxv:
+        entries = dict(iter_unpack("=QQ", auxv.read()))
+    return int(entries.get(_AT_RANDOM, 0))
 
 
 def _share_memory(tgid: int, other: int) -> bool:

@@ -95,15 +95,18 @@ class _Session:
         launched = launch(options.command, program, lambda: private(dev, sys), mask)
         reaper = Reaper(launched.pid)
         reaper.start()
-        socket.send_fds(self._front, [b"started"], [os.pidfd_open(launched.pid)])
         reaper.end_all_with(self._front)
-        keep_off_the_terminal()
-        _raise_file_limit()
         try:
+            socket.send_fds(self._front, [b"started"], [os.pidfd_open(launched.pid)])
+            keep_off_the_terminal()
+            _raise_file_limit()
             supervisor = self._supervisor(launched)
             # What there is now stays for the whole run: nothing to look for garbage in.
             gc.freeze()
             supervisor.serve(reaper.has_ended, reaper.end_all)
+        except ConnectionError:  # the front is gone
+            reaper.end_all()
+            return _REFUSED
         except BaseException:
             reaper.end_all()
             raise

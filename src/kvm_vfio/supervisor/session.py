@@ -16,6 +16,7 @@ devices any more. A signal that comes after the program itself has ended ends th
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import threading
@@ -100,14 +101,13 @@ def _wait(supervisor: int, program: int | None, channel: socket.socket) -> int:
 
 
 def _forward(number: int, program: int | None, channel: socket.socket) -> None:
-    try:
-        if program is not None:
-            signal.pidfd_send_signal(program, number)
-            return
-    except ProcessLookupError:
-        pass
-    with suppress(OSError):
-        channel.shutdown(socket.SHUT_RDWR)
+    # A program that has ended, reaped or not, hears nothing any more.
+    if program is None or select.select([program], [], [], 0)[0]:
+        with suppress(OSError):
+            channel.shutdown(socket.SHUT_RDWR)
+        return
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(program, number)
 
 
 # -- the supervisor --------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.kvm.system import KvmSystemFile
 from kvm_vfio.kernel.vfio.container import ContainerFile
 from kvm_vfio.kernel.vfio.group import GroupFile
+from kvm_vfio.supervisor.files import OpenFiles
 from kvm_vfio.supervisor.kvm_host import VM_LINK, HostVms
 from kvm_vfio.supervisor.libc import NR
 from kvm_vfio.supervisor.memory import PAGE
@@ -35,6 +36,7 @@ from kvm_vfio.uapi.kvm import (
 ARGUMENTS = 6  # where they begin in what `Listener.receive` returns
 CONTINUE = -(1 << 31)  # no answer of ours; below every -errno
 
+_CREATE_VM = int(KVM_CREATE_VM)
 _PATH_LIMIT = 4096
 _LONGEST = 1 << 20  # bytes of one read or write; Linux, too, may move less than was asked for
 _MOST_VECTORS = 1024
@@ -58,12 +60,14 @@ class Syscalls:
         self,
         kernel: Kernel,
         processes: Processes,
+        files: OpenFiles,
         nodes: Nodes,
         host_vms: HostVms | None,
         leaving: Callable[[int], None],
     ) -> None:
         self._kernel = kernel
         self._processes = processes
+        self._files = files
         self._nodes = nodes
         self._host_vms = host_vms
         self._leaving = leaving
@@ -81,8 +85,6 @@ class Syscalls:
             "preadv2": self.preadv,
             "pwritev2": self.pwritev,
             "seccomp": self.seccomp,
-            "execve": self.execve,
-            "execveat": self.execve,
             "exit_group": self.exit_group,
         }
         self.table: Mapping[int, Callable[[int, Arguments], int]] = {
@@ -94,16 +96,18 @@ class Syscalls:
     def ioctl(self, tid: int, arguments: Arguments) -> int:
         """ioctl(fd, request, arg)."""
         thread = self._processes.thread(tid)
-        fd = arguments[0] & 0xFFFF_FFFF
+        fd, request = arguments[0] & 0xFFFF_FFFF, arguments[1] & 0xFFFF_FFFF
+        if request == _CREATE_VM:  # the VM will belong to this memory
+            thread.mm.verify()
         self.file = file = thread.ours(fd)
         if file is not None:
-            return file.ioctl(thread.task, arguments[1], arguments[2])
-        return self._ioctl_of_host(thread, fd, arguments[1] & 0xFFFF_FFFF, arguments[2])
+            return file.ioctl(thread.task, request, arguments[2])
+        return self._ioctl_of_host(thread, fd, request, arguments[2])
 
     def _ioctl_of_host(self, thread: Thread, fd: int, request: int, arg: int) -> int:
         if self._host_vms is None:
             return CONTINUE
-        if request == KVM_CREATE_VM:
+        if request == _CREATE_VM:
             thread.mm.makes_vms = True
         if request != KVM_CREATE_DEVICE or thread.link(fd) != VM_LINK:
             return CONTINUE
@@ -146,6 +150,7 @@ class Syscalls:
             if device_path is None:
                 return CONTINUE
         thread = self._processes.thread(tid)
+        thread.mm.verify()
         file = self._kernel.open(thread.task, device_path)
         return thread.open(file, close_on_exec=bool(flags & O_CLOEXEC))
 
@@ -164,6 +169,8 @@ class Syscalls:
 
     def mmap(self, tid: int, arguments: Arguments) -> int:
         """mmap(address, size, protection, flags, fd, offset): what may be mapped, is, natively."""
+        if not self._files:  # nobody has a file of ours to map
+            return CONTINUE
         _, size, protection, flags, fd, offset = arguments
         thread = self._processes.thread(tid)
         file = thread.ours(c_int(fd))
@@ -231,11 +238,6 @@ class Syscalls:
             f"{comm(tid)} uses seccomp user notification itself, and Linux allows"
             " one listener in a chain of filters; it cannot run under kvm-vfio"
         )
-
-    def execve(self, tid: int, arguments: Arguments) -> int:
-        """execve, execveat: perhaps a new address space."""
-        self._processes.execs(tid)
-        return CONTINUE
 
     def exit_group(self, tid: int, arguments: Arguments) -> int:
         """exit_group(status): the last moment to see what a process still holds."""

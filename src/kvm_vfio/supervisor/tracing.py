@@ -21,7 +21,7 @@ from kvm_vfio.supervisor.syscalls import ARGUMENTS, CONTINUE
 from kvm_vfio.trace.jsonl import Trace
 
 _IOCTL = NR.get("ioctl")
-_PATHS = {NR.get("open"): 0, NR.get("openat"): 1, NR.get("openat2"): 1, NR.get("execve"): 0}
+_PATHS = {NR.get("open"): 0, NR.get("openat"): 1, NR.get("openat2"): 1}
 _PATH_LIMIT = 4096
 
 
