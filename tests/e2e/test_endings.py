@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -75,8 +75,8 @@ def test_we_stay_while_a_descendant_lives() -> None:
     assert done.returncode == 3
 
 
-def test_a_signal_after_the_programs_end_ends_its_descendants(marker: str) -> None:
-    run = start(marker, "sh", "-c", "(setsid sleep 1000 &) ; exit 3")
+def test_a_signal_after_the_programs_end_ends_its_descendants(marker: str, start: Start) -> None:
+    run = start("sh", "-c", "(setsid sleep 1000 &) ; exit 3")
     assert eventually(lambda: [comm(pid) for pid in processes(marker)].count("sleep") == 1)
     assert eventually(lambda: "sh" not in map(comm, processes(marker)))
     run.terminate()
@@ -89,21 +89,36 @@ def test_a_signal_after_the_programs_end_ends_its_descendants(marker: str) -> No
 
 @pytest.fixture
 def marker() -> Iterator[str]:
+    """Something in the environment of every process of a run, whatever becomes of it."""
     name = f"KVM_VFIO_TEST={os.getpid()}-{random.random()}"
     yield name
     for pid in processes(name):
         os.kill(pid, signal.SIGKILL)
 
 
-def start(marker: str, *command: str) -> subprocess.Popen[str]:
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start(marker: str) -> Iterator[Start]:
+    """Begin a run that the test itself ends."""
     name, _, value = marker.partition("=")
-    return subprocess.Popen(
-        [*COMMAND, "--quiet", "--kvm", "model", *command],
-        env={**os.environ, name: value},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    runs: list[subprocess.Popen[bytes]] = []
+
+    def begin(*command: str) -> subprocess.Popen[bytes]:
+        runs.append(
+            subprocess.Popen(
+                [*COMMAND, "--quiet", "--kvm", "model", *command],
+                env={**os.environ, name: value},
+                stdout=subprocess.DEVNULL,
+            )
+        )
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.kill()
+        run.wait()
 
 
 def comm(pid: int) -> str:
@@ -123,21 +138,22 @@ def traces() -> tuple[object, ...]:
 @pytest.mark.parametrize("victim", ["front", "supervisor", "program"])
 @pytest.mark.parametrize("seed", range(6))
 def test_sigkill_at_any_moment_leaves_nothing(
-    build: Builder, marker: str, victim: str, seed: int
+    build: Builder, marker: str, start: Start, victim: str, seed: int
 ) -> None:
     before = traces()
     program = build("hammer.c")
-    run = start(marker, "sh", "-c", f"(setsid {program} 2 1000000 &) ; {program} 2 1000000; :")
-    moment = random.Random(seed).uniform(0, 0.4)
+    run = start("sh", "-c", f"(setsid {program} 2 1000000 &) ; {program} 2 1000000; :")
+    moment = random.Random(seed).uniform(0, 0.25)
     if victim == "front":
         time.sleep(moment + 0.05)
         run.kill()
     else:
         assert eventually(lambda: len(processes(marker)) >= 4)
         time.sleep(moment)
-        os.kill(children(run.pid)[0] if victim == "supervisor" else program_of(run.pid), 9)
-        if victim == "program":
-            time.sleep(moment)
+        killed = children(run.pid)[0] if victim == "supervisor" else program_of(run.pid)
+        os.kill(killed, signal.SIGKILL)
+        if victim == "program":  # its descendants live on
+            assert eventually(lambda: killed not in map(int, processes(marker)))
             run.terminate()
     status = run.wait(20)
     assert status == {"front": -9, "supervisor": 2, "program": 128 + 9}[victim]

@@ -42,16 +42,17 @@ static int opens(void)
 }
 
 /* Run again as another program, with these fds. */
-static void become(const char *path, int vm, int device, int group)
+static void become(const char *path, int kvm, int vm, int device, int group)
 {
-	char numbers[3][16];
+	char numbers[4][16];
 
 	snprintf(numbers[0], 16, "%d", vm);
 	snprintf(numbers[1], 16, "%d", device);
 	snprintf(numbers[2], 16, "%d", group);
+	snprintf(numbers[3], 16, "%d", kvm);
 	fcntl(vm, F_SETFD, 0);
 	fcntl(device, F_SETFD, 0);
-	execl(path, path, numbers[0], numbers[1], numbers[2], NULL);
+	execl(path, path, numbers[0], numbers[1], numbers[2], numbers[3], NULL);
 	perror("execl");
 	_exit(3);
 }
@@ -60,11 +61,15 @@ int main(int argc, char **argv)
 {
 	int pair[2], status;
 
-	if (argc == 4) { /* what exec made of us */
+	if (argc == 5) { /* what exec made of us */
 		step("exec: has", attribute(atoi(argv[2]), KVM_HAS_DEVICE_ATTR, 1, 0));
 		step("exec: create device", create_device(atoi(argv[1])));
 		step("exec: open", opens());
 		step("exec: unset container", ioctl(atoi(argv[3]), VFIO_GROUP_UNSET_CONTAINER));
+		/* By the inherited /dev/kvm: nothing has been opened since exec. */
+		int vm = step("exec: own vm", ioctl(atoi(argv[4]), KVM_CREATE_VM, 0));
+		step("exec: own device", create_device(vm));
+		step("exec: own device again", create_device(vm));
 		return 0;
 	}
 	int kvm = open("/dev/kvm", O_RDWR), vm = ioctl(kvm, KVM_CREATE_VM, 0);
@@ -95,13 +100,13 @@ int main(int argc, char **argv)
 	if (!vfork()) {
 		if (add(device, group))
 			_exit(1);
-		become(argv[0], vm, device, group);
+		become(argv[0], kvm, vm, device, group);
 	}
 	wait(&status);
 	value("vfork", WEXITSTATUS(status));
 	step("the parent still may", del(device, group));
 	if (!fork())
-		become("/no/such/program", vm, device, group);
+		become("/no/such/program", kvm, vm, device, group);
 	wait(&status);
 	value("failed exec", WEXITSTATUS(status));
 
@@ -129,5 +134,6 @@ int main(int argc, char **argv)
 	unlink("/tmp/kvm-vfio-link");
 	step("no such group", open("/dev/vfio/77", O_RDWR));
 	step("read only", open("/dev/vfio/1", O_RDONLY));
-	become(argv[0], vm, device, group);
+	fflush(stdout);
+	become(argv[0], kvm, vm, device, group);
 }

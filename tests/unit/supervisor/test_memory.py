@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from kvm_vfio.kernel.error import KernelError
-from kvm_vfio.supervisor.memory import PAGE, AddressSpace
+from kvm_vfio.supervisor.memory import PAGE, AddressSpace, Stale
 
 PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
 
@@ -134,6 +134,30 @@ def test_a_follower_that_is_gone_faults_only_when_it_is_read(
     assert mm.read(first, 24) == bytes(range(24))
     with pytest.raises(KernelError):
         mm.read(second, 4)
+
+
+def test_another_address_space_is_noticed(mm: AddressSpace, pages: Pages) -> None:
+    mark = pages.address + 100
+    mm.know_by(mark, 16)
+    for _ in range(2):
+        mm.begin(os.getpid())
+        mm.verify()
+        assert mm.read(pages.address, 24) == bytes(range(24))
+        assert mm.read(pages.address + 512, 4) == bytes(range(4))
+    with pytest.raises(KernelError):
+        mm.read(8, 4)
+    mm.write(mark, b"another program's")
+    with pytest.raises(Stale):
+        mm.verify()
+    with pytest.raises(Stale):
+        mm.read(pages.address, 24)
+    mm.know_by(0, 0)
+    mm.verify()
+    pages.protect(0, PROT_NONE)
+    mm.know_by(mark + PAGE, 16)
+    pages.protect(1, PROT_NONE)
+    with pytest.raises(Stale):
+        mm.verify()
 
 
 def test_nothing_counts_once_the_call_is_over(pages: Pages) -> None:
