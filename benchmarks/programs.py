@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -45,6 +46,19 @@ class Program:
                 f"`{self.command}` ended with status {self._process.wait()} when asked for `{line}`"
             )
         return answer.split()
+
+    def part(self) -> bool:
+        """Keep it and its child on two CPUs; False where there is only one.
+
+        It has a child once it has answered.
+        """
+        pid, cpus = self._process.pid, sorted(os.sched_getaffinity(0))
+        if len(cpus) < 2:
+            return False
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+        os.sched_setaffinity(pid, cpus[:1])
+        os.sched_setaffinity(int(children), cpus[1:2])
+        return True
 
     def __enter__(self) -> Self:
         return self
