@@ -377,8 +377,6 @@ class Type1:
         unmapped = 0
         invalidate = bool(wanted.flags & VFIO_DMA_UNMAP_FLAG_VADDR)
         covered = self._covered(start, size)
-        if covered and covered[0].start < start:  # version 1: not from within a mapping
-            return 0
         if invalidate and not all(mapping.vaddr_valid for mapping in covered):
             raise KernelError(EINVAL, "a mapping there has lost its address already")
         for mapping in covered:
@@ -393,6 +391,7 @@ class Type1:
         return unmapped
 
     def _covered(self, start: int, size: int) -> list[DmaMapping]:
+        """The mappings that a request for this range unmaps; version 1: none from within one."""
         exact = self.mappings.exact(start, size)
         if exact is not None:
             return [exact]
@@ -402,7 +401,7 @@ class Type1:
         while at < end and (mapping := self.mappings.first(at, end - at)) is not None:
             covered.append(mapping)
             at = mapping.start + mapping.size
-        return covered
+        return [] if covered and covered[0].start < start else covered
 
     def _refuse_cut(self, start: int, size: int) -> None:
         if self.mappings.exact(start, size) is not None:
