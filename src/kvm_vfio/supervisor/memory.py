@@ -6,11 +6,10 @@ be quicker by a microsecond, and reads what is PROT_NONE and writes what is read
 system call of the program's own gets EFAULT.
 
 An `AddressSpace` is reached through the thread that calls just now: any thread of it would do, and
-this one is alive. What was read counts only while the call still waits, since a thread id may be
-used again.
-
-A process gets another address space by exec, of which nobody tells us. But Linux gives each its
-*mark*, 16 random bytes (AT_RANDOM), and we read it along with whatever we read.
+this one is alive. But it may be killed and its id used again; and exec gives a process another
+address space, of which nobody tells us. So we know each by its *mark*, the 16 random bytes that
+Linux gives it at its start (AT_RANDOM), and read that along with whatever we read. Without a mark,
+what was read counts only if the call still waits after that.
 """
 
 from __future__ import annotations
@@ -43,16 +42,11 @@ def _vector_call(name: str) -> Callable[..., int]:
 _readv = _vector_call("process_vm_readv")
 _writev = _vector_call("process_vm_writev")
 
-# Where what is short goes, and the struct iovecs: one for us, three for the program (the mark,
-# what is read, what will be read next).
+# Where what is short goes.
 _bytes = bytearray(_STATIC)
 _view = memoryview(_bytes)
 _buffer = (ctypes.c_char * _STATIC).from_buffer(_bytes)
 _buffer_address = ctypes.addressof(_buffer)
-_local = (ctypes.c_uint64 * 2)()
-_remote = (ctypes.c_uint64 * 6)()
-_local_pointer = ctypes.c_void_p(ctypes.addressof(_local))
-_remote_pointer = ctypes.c_void_p(ctypes.addressof(_remote))
 
 
 class Stale(Exception):
@@ -71,8 +65,13 @@ class AddressSpace:
         "_caller",
         "_first",
         "_followers",
+        "_gathered",
+        "_local",
         "_mark",
+        "_ours",
+        "_remote",
         "_require_valid",
+        "_theirs",
         "makes_vms",
         "tgid",
     )
@@ -83,7 +82,13 @@ class AddressSpace:
         self.makes_vms = False  # it has called KVM_CREATE_VM
         self._require_valid = require_valid
         self._caller = ctypes.c_int(tgid)
-        self._mark = (0, 0, b"")  # address, size, bytes
+        self._mark = b""
+        # struct iovecs: one of ours, three of theirs (the mark, what is read, what is read next).
+        self._local = (ctypes.c_uint64 * 2)(_buffer_address, 0)
+        self._remote = (ctypes.c_uint64 * 6)()
+        self._ours = ctypes.c_void_p(ctypes.addressof(self._local))
+        self._theirs = ctypes.c_void_p(ctypes.addressof(self._remote))
+        self._gathered = (0, 0, _NOTHING)  # what they say: address, size, follower
         self._first = 0  # the address that this call read first, 0 before
         self._ahead: tuple[int, int, bytes] | None = None  # address, size, data
         self._followers: dict[int, tuple[int, int]] = {}  # by the first address: address, size
@@ -95,12 +100,16 @@ class AddressSpace:
 
     def know_by(self, address: int, size: int) -> None:
         """What is at `address` now is the mark; size 0: there is none."""
-        self._mark = (0, 0, b"")
-        self._mark = address, size, self.read(address, size) if size else b""
+        self._mark = b""
+        self._remote[1] = 0
+        if size:
+            self._mark = self.read(address, size)
+            self._remote[0], self._remote[1] = address, size
+        self._gathered = (0, -1, _NOTHING)
 
     def verify(self) -> None:
         """Stale unless this is still the memory that the caller has."""
-        self._gather(0, 0, 0, 0)
+        self._gather(0, 0, _NOTHING)
 
     def read(self, address: int, size: int) -> bytes:
         """`Mm.read`. Stale."""
@@ -116,28 +125,33 @@ class AddressSpace:
             if len(self._followers) > _MOST_FOLLOWERS:
                 self._followers.clear()
             self._followers[self._first] = address, size
-        done = self._gather(address, size, *follower)
+        done = self._gather(address, size, follower)
         if done < size:
             raise _fault(address, size)
-        self._require_valid()
-        start = self._mark[1]
+        start = len(self._mark)
         end = start + size
+        if not start:
+            self._require_valid()
         self._ahead = None
         if done > size and done == size + follower[1]:
             self._ahead = (*follower, _view[end : start + done].tobytes())
         return _view[start:end].tobytes()
 
-    def _gather(self, address: int, size: int, address2: int, size2: int) -> int:
+    def _gather(self, address: int, size: int, follower: tuple[int, int]) -> int:
         """Read the mark, then both: how many bytes of these are there. Stale."""
-        mark_address, mark_size, mark = self._mark
-        _local[0] = _buffer_address
-        _local[1] = mark_size + size + size2
-        _remote[0], _remote[1] = mark_address, mark_size
-        _remote[2], _remote[3], _remote[4], _remote[5] = address, size, address2, size2
-        done = _readv(self._caller, _local_pointer, _ONE, _remote_pointer, _THREE, _NONE)
-        if mark_size and (done < mark_size or not _bytes.startswith(mark)):
+        mark = self._mark
+        if (address, size, follower) != self._gathered:
+            self._gathered = address, size, follower
+            self._remote[2], self._remote[3], self._remote[4], self._remote[5] = (
+                address,
+                size,
+                *follower,
+            )
+            self._local[1] = len(mark) + size + follower[1]
+        done = _readv(self._caller, self._ours, _ONE, self._theirs, _THREE, _NONE)
+        if mark and (done < len(mark) or not _bytes.startswith(mark)):
             raise Stale
-        return done - mark_size
+        return done - len(mark)
 
     def _read_long(self, address: int, size: int) -> bytes:
         buffer = ctypes.create_string_buffer(size)
@@ -152,10 +166,11 @@ class AddressSpace:
     def _transfer(
         self, call: Callable[..., int], buffer: ctypes.Array[ctypes.c_char], address: int, size: int
     ) -> None:
-        _local[0] = ctypes.addressof(buffer)
-        _local[1] = _remote[1] = size
-        _remote[0] = address
-        if call(self._caller, _local_pointer, _ONE, _remote_pointer, _ONE, _NONE) != size:
+        local = (ctypes.c_uint64 * 2)(ctypes.addressof(buffer), size)
+        remote = (ctypes.c_uint64 * 2)(address, size)
+        ours = ctypes.c_void_p(ctypes.addressof(local))
+        theirs = ctypes.c_void_p(ctypes.addressof(remote))
+        if call(self._caller, ours, _ONE, theirs, _ONE, _NONE) != size:
             raise _fault(address, size)
 
     def read_string(self, address: int, limit: int) -> bytes:
