@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.e2e.conftest import PROGRAMS, Builder
 from tests.e2e.supervised import AS_NOBODY, steps, supervised
+from tests.support import NOT_A_PACKAGE
 
 WHOLE = """\
 open kvm: 0
@@ -153,6 +155,15 @@ def test_regions_memory_and_interrupts(build: Builder) -> None:
         "mapping holds the device": "EBUSY",
         "nothing holds it": "0",
     }
+
+
+def test_calls_of_32_bits_reach_no_device(build: Builder) -> None:
+    plain = subprocess.run([build("foreign.c")], capture_output=True, text=True, check=False)
+    if plain.returncode != 0:
+        pytest.skip(f"this kernel has no 32-bit calls; boot with ia32_emulation=1 {NOT_A_PACKAGE}")
+    assert steps(plain.stdout) == {"getpid": "1", "status": "-25", "io_uring": "-14"}
+    done = supervised("--quiet", build("foreign.c"))
+    assert steps(done.stdout) == {"getpid": "1", "status": "-38", "io_uring": "-38"}
 
 
 def test_threads_at_once(build: Builder, kvm: str) -> None:

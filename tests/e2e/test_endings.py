@@ -16,6 +16,7 @@ import pytest
 
 from tests.e2e.conftest import Builder
 from tests.e2e.supervised import AS_NOBODY, COMMAND, eventually, processes, steps, supervised
+from tests.support import NOT_A_PACKAGE
 
 
 @pytest.mark.parametrize(
@@ -248,4 +249,23 @@ def test_a_file_that_cannot_be_written() -> None:
     assert text == (
         "kvm-vfio: /no/such/directory/file: No such file or directory; name a file that can be"
         " written\n"
+    )
+
+
+@pytest.mark.root
+def test_a_kvm_that_may_not_be_used() -> None:
+    if os.path.exists("/dev/kvm") and os.stat("/dev/kvm").st_mode & 0o006:
+        pytest.skip(f"everybody may use /dev/kvm here; chmod 660 /dev/kvm {NOT_A_PACKAGE}")
+    status, text = refused("--kvm", "host", "true", prefix=AS_NOBODY)
+    assert status == 2
+    assert text.startswith("kvm-vfio: /dev/kvm does not open: ")
+    assert text.endswith("; use --kvm model, or a user who may\n")
+
+
+def test_no_inotify_left(build: Builder) -> None:
+    status, text = refused("true", prefix=(build("old.c"), "inotify"))
+    assert status == 2
+    assert text == (
+        "kvm-vfio: inotify cannot be used (Too many open files); end another user of it, or as"
+        " root: sysctl fs.inotify.max_user_instances=1024\n"
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kvm_vfio.errors import InputError
+from kvm_vfio.errors import InputError, Unsupported
 from kvm_vfio.profiles import DEFAULT, PROFILES
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def run(
         command=(program, *arguments),
         machine=machine,
         profile=PROFILES[linux],
-        host_kvm=kvm == "host" if kvm else _opens("/dev/kvm"),
+        host_kvm=kvm != "model" and _opens("/dev/kvm", must=kvm == "host"),
         report=None if quiet and summary is None else report,
         trace=None if trace is None else _create(trace),
     )
@@ -99,9 +99,12 @@ def _create(path: str) -> int:
         raise InputError(f"{path}: {error.strerror}; name a file that can be written") from None
 
 
-def _opens(path: str) -> bool:
+def _opens(path: str, *, must: bool) -> bool:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
-    except OSError:
+    except OSError as error:
+        if must:
+            reason = f"{path} does not open: {error.strerror}"
+            raise Unsupported(f"{reason}; use --kvm model, or a user who may") from error
         return False
     return True

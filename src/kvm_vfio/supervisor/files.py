@@ -25,6 +25,7 @@ from pathlib import Path
 from struct import unpack_from
 from termios import FIONREAD
 
+from kvm_vfio.errors import Unsupported
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import File
 from kvm_vfio.kernel.vfio.device import VfioDeviceFile
@@ -42,7 +43,9 @@ class OpenFiles:
     """Every file of ours that some program has open, by the text of its /proc link."""
 
     def __init__(self, directory: int, released: Callable[[File | None], None]) -> None:
-        """`directory`: an fd of a directory, on a tmpfs, whose path nothing else has.
+        """Unsupported: inotify is used up.
+
+        `directory`: an fd of a directory, on a tmpfs, whose path nothing else has.
 
         `released` is called with a file that no program has any more before it is put, and with
         None after.
@@ -52,7 +55,13 @@ class OpenFiles:
         self._directory = directory
         self._released = released
         self._links: dict[int, bytes] = {}  # by inotify's number for the watch
-        self._inotify = inotify_init()
+        try:
+            self._inotify = inotify_init()
+        except OSError as error:
+            raise Unsupported(
+                f"inotify cannot be used ({error.strerror}); end another user of it, or as root:"
+                " sysctl fs.inotify.max_user_instances=1024"
+            ) from error
         # With no more files than this, inotify's queue holds the end of all of them.
         self._limit = int(_QUEUE.read_text()) // _EVENTS_EACH
         self._pending = bytearray(4)

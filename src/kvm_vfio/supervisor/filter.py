@@ -125,6 +125,10 @@ _WAITING: Mapping[str, Rule] = {
 # A ring would open files and read them past every filter. ENOSYS: programs do without.
 _REFUSED = ("io_uring_setup",)
 
+# The same number for the 32-bit programs of x86-64 and of aarch64.
+_FOREIGN_IOCTL = 54
+_FOREIGN_IO_URING_SETUP = 425
+
 
 def rules(kvm: str) -> Mapping[str, Rule]:
     """What waits, by the name of the system call; `kvm` is "host" or "model"."""
@@ -179,13 +183,23 @@ def _alternatives(name: str, rule: Rule) -> _Program:
     return program
 
 
+def _foreign() -> _Program:
+    """32-bit calls: a program may make them, and reaches no device with them."""
+    program: _Program = [_load("nr"), _jump(BPF_JEQ, _FOREIGN_IO_URING_SETUP, "refuse", "")]
+    program.append(_jump(BPF_JEQ, _FOREIGN_IOCTL, "", "allow"))
+    program += [_load("arg1"), _Instruction(BPF_ALU | BPF_AND | BPF_K, 0xFF00)]
+    program.append(_jump(BPF_JEQ, VFIO_TYPE << 8, "refuse", ""))
+    program.append(_jump(BPF_JEQ, KVMIO << 8, "refuse", "allow"))
+    return program
+
+
 def assemble(kvm: str, architecture: str) -> bytes:
     """The filter for `architecture`, as uname(2) calls it: 8 bytes an instruction."""
     numbers = SYSCALLS[architecture]
     waiting = {name: rule for name, rule in rules(kvm).items() if name in numbers}
     program: _Program = [
         _load("arch"),
-        _jump(BPF_JEQ, AUDIT_ARCH[architecture], "", "refuse"),
+        _jump(BPF_JEQ, AUDIT_ARCH[architecture], "", "foreign"),
         _load("nr"),
         _jump(BPF_JGE, X32_SYSCALL_BIT, "refuse", ""),
     ]
@@ -194,6 +208,7 @@ def assemble(kvm: str, architecture: str) -> bytes:
     program.append(_return(SECCOMP_RET_ALLOW))
     for name, rule in waiting.items():
         program += [name, *_alternatives(name, rule)]
+    program += ["foreign", *_foreign()]
     program += ["allow", _return(SECCOMP_RET_ALLOW)]
     program += ["refuse", _return(SECCOMP_RET_ERRNO | ENOSYS)]
     return b"".join(SOCK_FILTER.pack(each) for each in _resolved(program))

@@ -9,6 +9,10 @@ in one process group. The supervisor is the front's child, the program the super
 subreapers: a descendant that loses its parent becomes the supervisor's child, so the supervisor
 knows when the last is gone; and if there is no supervisor any more, the front's.
 
+A PID namespace would end everything with its first process too. But the program would have to be
+that process, to which most signals do nothing, or the child of another one, and would see numbers
+that nobody else does.
+
 We stay as long as any descendant of the program lives, as strace -f does: it could not use its
 devices any more. A signal that comes after the program itself has ended ends them.
 """

@@ -35,6 +35,8 @@ int main(int argc, char **argv)
 		refuse(SYS_ioctl, 1, SECCOMP_IOCTL_NOTIF_ADDFD, EINVAL);
 	if (!strcmp(argv[1], "unshare"))
 		refuse(SYS_unshare, 0, 0, EPERM);
+	if (!strcmp(argv[1], "inotify"))
+		refuse(SYS_inotify_init1, 0, 0, EMFILE);
 	execvp(argv[2], argv + 2);
 	perror(argv[2]);
 	return 9;
