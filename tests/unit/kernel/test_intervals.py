@@ -29,7 +29,7 @@ def overlaps(one: Span, other: Span) -> bool:
 
 @pytest.fixture(autouse=True, scope="module")
 def short_runs() -> object:
-    """Runs are cut in two after 4 ranges, so that few ranges show what many do."""
+    """Runs are cut in two after 4 ranges (8 numbers), so that few ranges show what many do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(intervals, "_RUN", 4)
         yield
