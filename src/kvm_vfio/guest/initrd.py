@@ -17,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from kvm_vfio.errors import Unsupported
+from kvm_vfio.guest import force
 from kvm_vfio.guest.packages import GuestKernel, cache_directory
 
 _COMPILE = ("gcc", "-static", "-O2", "-s", "-x", "c", "-")
@@ -24,7 +25,8 @@ _COMPILE = ("gcc", "-static", "-O2", "-s", "-x", "c", "-")
 
 def build(kernel: GuestKernel, plan: str) -> bytes:
     """The archive for this kernel."""
-    content = {f"modules/{name}": (kernel.directory / name).read_bytes() for name in kernel.modules}
+    names = [*kernel.modules, *([] if kernel.no_force else [force.FILE])]
+    content = {f"modules/{name}": (kernel.directory / name).read_bytes() for name in names}
     return cpio({"init": agent().read_bytes(), "plan": plan.encode(), **content}, ["modules"])
 
 

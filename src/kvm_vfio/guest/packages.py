@@ -23,7 +23,7 @@ from types import MappingProxyType
 import msgspec
 
 from kvm_vfio.errors import InputError, Unsupported
-from kvm_vfio.guest import modules
+from kvm_vfio.guest import force, modules
 
 Progress = Callable[[str], None]
 """Hears, in a few words, what is being done."""
@@ -76,6 +76,8 @@ class GuestKernel:
     packages: tuple[Package, ...]
     modules: tuple[str, ...]
     directory: Path
+    no_force: str = ""
+    """Why the module `force` could not be built for it; empty where it was."""
 
     @property
     def vmlinuz(self) -> Path:
@@ -89,6 +91,7 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
     release: str
     packages: list[Package]
     modules: list[str]
+    no_force: str = "it was prepared without"
 
 
 def cache_directory() -> Path:
@@ -107,7 +110,12 @@ def prepared(version: str) -> GuestKernel | None:
         return None
     record = msgspec.json.decode(text, type=_Record)
     return GuestKernel(
-        version, record.release, tuple(record.packages), tuple(record.modules), directory
+        version=version,
+        release=record.release,
+        packages=tuple(record.packages),
+        modules=tuple(record.modules),
+        directory=directory,
+        no_force=record.no_force,
     )
 
 
@@ -139,7 +147,10 @@ def prepare(version: str, progress: Progress) -> GuestKernel:
         progress(f"Linux {version}: downloading {', '.join(wanted)}")
         debs = apt.download(wanted)
         progress(f"Linux {version}: unpacking")
-        made = _unpack(release, debs, scratch / "kernel")
+        made = scratch / "kernel"
+        order = _unpack(debs, made)
+        no_force = _add_force(apt, release, scratch, made)
+        _write_record(made, _Record(release, [*debs.values()], order, no_force))
         shutil.rmtree(directory, ignore_errors=True)
         made.rename(directory)
     return kernel(version)
@@ -179,7 +190,7 @@ class _Apt:
                 raise Unsupported(f"{program} is not here; kernels are fetched on Debian only.")
         self._root = root
         self._suite = suite
-        for part in ("state/lists/partial", "cache/archives/partial", "debs"):
+        for part in ("state/lists/partial", "cache/archives/partial"):
             (root / part).mkdir(parents=True)
         (root / "sources.list").write_text(_source(suite))
         (root / "apt.conf").write_text(_APT_CONFIG.format(root=root))
@@ -196,10 +207,16 @@ class _Apt:
         parts = [f"linux-{part}-{release}" for part in ("binary", "modules")]
         return parts if there.issuperset(parts) else [f"linux-image-{release}"]
 
-    def download(self, names: Iterable[str]) -> dict[Path, Package]:
+    def download(self, names: Iterable[str], into: str = "debs") -> dict[Path, Package]:
         """The files, and what they are."""
-        self._run("apt-get", "--quiet", "download", *names, cwd=self._root / "debs")
-        return {deb: self._identify(deb) for deb in sorted((self._root / "debs").glob("*.deb"))}
+        directory = self._root / into
+        directory.mkdir()
+        self._run("apt-get", "--quiet", "download", *names, cwd=directory)
+        return {deb: self._identify(deb) for deb in sorted(directory.glob("*.deb"))}
+
+    def unpack(self, deb: Path, into: Path) -> None:
+        """All that is in a package."""
+        self._run("dpkg-deb", "--extract", str(deb), str(into))
 
     def _identify(self, deb: Path) -> Package:
         name, version = (
@@ -258,11 +275,31 @@ def _is_debian(suite: str) -> bool:
     return suite.startswith(names)
 
 
+def _add_force(apt: _Apt, release: str, scratch: Path, into: Path) -> str:
+    """Build the module `force` for this kernel; why not, where that cannot be."""
+    headers = [f"linux-headers-{part}" for part in (release, release.replace("-amd64", "-common"))]
+    if not set(apt.package_names()).issuperset(headers):
+        return "Debian no longer has its headers"
+    for deb in apt.download(headers, "headers"):
+        apt.unpack(deb, scratch / "headers")
+    arch, common = (scratch / "headers" / "usr" / "src" / name for name in headers)
+    try:
+        module = force.build(arch, common, scratch)
+    except Unsupported as error:
+        return str(error)
+    (into / force.FILE).write_bytes(module)
+    return ""
+
+
 # -- unpacking -------------------------------------------------------------------------------------
 
 
-def _unpack(release: str, debs: Mapping[Path, Package], into: Path) -> Path:
-    """Take the kernel and the modules a guest needs out of the packages."""
+def _write_record(into: Path, record: _Record) -> None:
+    (into / "kernel.json").write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+
+
+def _unpack(debs: Mapping[Path, Package], into: Path) -> list[str]:
+    """Take the kernel and the modules a guest needs out of the packages: the modules, in order."""
     into.mkdir()
     found: dict[str, bytes] = {}
     for deb in debs:
@@ -270,9 +307,7 @@ def _unpack(release: str, debs: Mapping[Path, Package], into: Path) -> Path:
     order = modules.load_order(found)
     for name in order:
         (into / name).write_bytes(found[name])
-    record = _Record(release, list(debs.values()), order)
-    (into / "kernel.json").write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
-    return into
+    return order
 
 
 def _unpack_deb(deb: Path, vmlinuz: Path, found: dict[str, bytes]) -> None:

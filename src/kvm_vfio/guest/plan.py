@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kvm_vfio.guest import force
 from kvm_vfio.guest.packages import GuestKernel
 
 REQUEST_BYTES = 1 << 20
@@ -77,6 +78,8 @@ def text(kernel: GuestKernel) -> str:
     lines = [f"channel {CHANNEL_ADDRESS:#x} {REQUEST_BYTES:#x} {ANSWER_BYTES:#x}"]
     lines += [f"write {path} {value}" for path, value in _FASTER.items()]
     lines += [f"module /modules/{name}{_PARAMETERS.get(name, '')}" for name in kernel.modules]
+    if not kernel.no_force:  # before the probes, which then see what it answers
+        lines.append(f"module /modules/{force.FILE}")
     lines += [f"bind {address} {driver}" for address, driver in DRIVERS.items()]
     for number, probe in enumerate(PROBES):
         lines += [f"probe {number} {definition}" for definition in probe.definitions(number)]

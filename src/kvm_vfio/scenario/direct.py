@@ -160,8 +160,11 @@ class DirectHands:
         return Answer(0, self._referee.bind(address, driver).encode())
 
     def force_coherency(self, handle: str, *, answer: bool | None) -> Answer:
-        self._referee.force_coherency(self._fd(handle), answer=answer)
-        return Answer()
+        def call() -> int:
+            self._referee.force_coherency(self._fd(handle), answer=answer)
+            return 0
+
+        return _answer(call)
 
     def child_close_exit(self) -> Answer:
         self._referee.child_close_exit()

@@ -11,6 +11,11 @@ from collections.abc import Callable
 from random import Random
 
 _START = ("kvm_open k0", "vm_create v0 k0", "dev_create d0 v0", "container_open c0")
+# Groups with an answer of their own stay open: the kernel would give their memory to other files.
+_STAYING = ("g8", "g9")
+_FORCED = (
+    *("group_open g8 @00:10.0", "force_coh g8 0", "group_open g9 @00:11.0", "force_coh g9 1"),
+)
 _OPENERS = frozenset(
     (
         *("kvm_open", "open", "mkfile", "eventfd", "memfd", "socket", "dup"),
@@ -53,13 +58,15 @@ _EXTENSIONS = ("CC", "CC", "type1", "type1v2", "nesting", "noiommu", *map(str, r
 
 
 class Generator:
-    """Writes one script, operation by operation."""
+    """Writes one script, operation by operation. With `force`, some answers are the referee's."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, force: bool) -> None:
         self._random = Random(seed)  # noqa: S311 - chance that can be had again
         self._open: set[str] = set()
         self._opened_devices: set[str] = set()  # unbinding one that is open waits for ever
         self._ahead = list(_START)  # lines that come next: scripts begin where a VMM does
+        if force and self._rarely(3):
+            self._ahead += _FORCED
         self._missing = ""  # the kind of handle that the last line would have needed
 
     def next(self) -> str:
@@ -205,7 +212,8 @@ class Generator:
         return f"{self._random.choice(('read', 'write', 'mmap'))} {self._one('dcgkv')}"
 
     def close(self) -> str:
-        return f"close {self._one('vdcgxkf')}"
+        handle = self._one("vdcgxkf")
+        return "" if handle in _STAYING else f"close {handle}"
 
     def dup(self) -> str:
         old = self._one("dgxcv")
@@ -223,9 +231,19 @@ class Generator:
     def child_close_exit(self) -> str:
         return "child_close_exit"
 
+    def force_coh(self) -> str:
+        """Another answer, for a group whose answer has been forced before."""
+        if not self._open.issuperset(_STAYING):
+            return ""
+        answer = self._random.choice(("0", "1", "real"))
+        return f"force_coh {self._random.choice(_STAYING)} {answer}"
+
     def reset(self) -> str:
-        self._ahead = list(_START)
-        return "reset"
+        lines = ["reset", *_START]
+        if self._open.issuperset(_STAYING):
+            lines = [*(f"force_coh {handle} real" for handle in _STAYING), *lines]
+        self._ahead = lines[1:]
+        return lines[0]
 
     def chain(self) -> str:
         """What a VMM does to get a device, or the first part of it."""
@@ -274,6 +292,7 @@ _OFTEN: dict[Callable[[Generator], str], int] = {
     Generator.bind: 8,
     Generator.child_close_exit: 4,
     Generator.reset: 4,
+    Generator.force_coh: 30,
     Generator.chain: 30,
 }
 _OPENER_OF = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kvm_vfio.errors import InputError, NotModelled
-from kvm_vfio.guest import process
+from kvm_vfio.guest import force, process
 from kvm_vfio.guest.batch import REGISTERS, Batch, Register
 from kvm_vfio.guest.batch import Answer as GuestAnswer
 from kvm_vfio.guest.guest import Event as GuestEvent
@@ -31,7 +31,7 @@ _SAME_PAGE = _READ_ONLY + 2 * _PAGE  # as the read-only one, to write to
 _FRESH = 0x3100_0000_0000
 
 _LINK_BYTES = 256
-_LINK_FD = 1000  # a fixed number, whose name in /proc is known beforehand
+_FIXED_FD = 1000  # a fixed number, whose name in /proc is known beforehand
 _DEVICES = "/sys/bus/pci/devices"
 
 
@@ -52,6 +52,8 @@ class GuestHands:
         self._vms: dict[int, int] = {}  # the VM at an address; addresses are used again
         self._vms_seen = 0
         self._map_memory()
+        if not guest.kernel.no_force:
+            self._write_file(force.PARAMETER, "forget")
 
     def flush(self) -> None:
         batch, self._batch = self._batch, Batch()
@@ -110,17 +112,17 @@ class GuestHands:
     ) -> FdInMemory:
         result = self._call(process.IOCTL, self._fd(handle), request, arg, into=_RESULT)
         there = self.peek(fd_at, 4)
-        name, link_at = self._text(f"/proc/self/fd/{_LINK_FD}"), self._reserve(_LINK_BYTES)
+        name, link_at = self._text(f"/proc/self/fd/{_FIXED_FD}"), self._reserve(_LINK_BYTES)
         register = self._register(into)
         batch = self._batch
         batch.load(fd_at, into=_NEW)
         batch.skip_unless(_RESULT, 0, 6)
         batch.skip_if(_NEW, _signed(unless), 5)
         self._take(into, _NEW)
-        batch.call(process.DUP2, register, _LINK_FD)
+        batch.call(process.DUP2, register, _FIXED_FD)
         batch.call(process.READLINK, name, link_at, _LINK_BYTES)
         link = self._later(batch.peek(link_at, _LINK_BYTES), _c_string)
-        batch.call(process.CLOSE, _LINK_FD)
+        batch.call(process.CLOSE, _FIXED_FD)
         return FdInMemory(result, there, link)
 
     def read(self, handle: str, size: int) -> Answer:
@@ -256,17 +258,34 @@ class GuestHands:
         return answer
 
     def force_coherency(self, handle: str, *, answer: bool | None) -> Answer:
-        raise NotModelled(
-            f"force_coh {handle}: a guest's kernel answers for itself; run this on a model kernel"
-        )
+        kernel = self._guest.kernel
+        if kernel.no_force:
+            raise NotModelled(
+                f"force_coh: the guest of Linux {kernel.version} has no module for it: "
+                f"{kernel.no_force}; run this on model:{kernel.version}"
+            )
+        wanted = -1 if answer is None else int(answer)
+        self._batch.call(process.DUP2, self._fd(handle), _FIXED_FD)
+        written = self._write_file(force.PARAMETER, f"{_FIXED_FD} {wanted}")
+        self._batch.call(process.CLOSE, _FIXED_FD)
+        result = Answer()
+
+        def fill() -> None:
+            result.raw = min(written.raw, 0)
+
+        self._fillers.append(fill)
+        return result
 
     def child_close_exit(self) -> Answer:
         return self._later(self._batch.child())
 
-    def _write_file(self, path: str, text: str) -> None:
-        self._batch.call(process.OPEN, self._text(path), fcntl.O_WRONLY, into=_FILE)
-        self._batch.call(process.WRITE, _FILE, self._text(text), len(text), what=f"write {path}")
-        self._batch.call(process.CLOSE, _FILE)
+    def _write_file(self, path: str, text: str) -> GuestAnswer:
+        batch = self._batch
+        batch.call(process.OPEN, self._text(path), fcntl.O_WRONLY, into=_FILE)
+        at = self._text(text)
+        written = batch.call(process.WRITE, _FILE, at, len(text), what=f"write {path}")
+        batch.call(process.CLOSE, _FILE)
+        return written
 
     def _read_link(self, path: str) -> Answer:
         """What the link points to, without the directories."""

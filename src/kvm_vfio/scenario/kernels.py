@@ -37,6 +37,10 @@ class ScenarioKernel(Protocol):
     def name(self) -> str:
         """What a person calls it."""
 
+    @property
+    def can_force(self) -> bool:
+        """Whether force_coh works on it."""
+
     @contextmanager
     def hands(self, *, ahead: int | None = None) -> Iterator[Hands]:
         """A fresh process. `ahead` limits how many operations go on before their answers."""
@@ -55,6 +59,7 @@ class ModelKernel:
     name: str
     machine: Machine
     profile: Profile
+    can_force: bool = True
 
     @contextmanager
     def hands(self, *, ahead: int | None = None) -> Iterator[Hands]:
@@ -74,6 +79,7 @@ class HostKernel:
     """The kernel of this computer."""
 
     name = "host"
+    can_force = False
 
     @contextmanager
     def hands(self, *, ahead: int | None = None) -> Iterator[Hands]:
@@ -97,6 +103,7 @@ class GuestKernel:
         self.name = f"guest:{linux}"
         self.boots = 0
         self._kernel = kernel(linux)
+        self.can_force = not self._kernel.no_force
         self.snoop = snoop
         self._progress = progress
         self._guest = self._boot()

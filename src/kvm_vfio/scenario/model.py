@@ -7,7 +7,9 @@ sysfs, a tracing hook.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from errno import EBADF
 
 from kvm_vfio.client.in_process import ModelSyscalls
 from kvm_vfio.kernel.kernel import Kernel
@@ -123,7 +125,9 @@ class ModelReferee:
 
     def force_coherency(self, fd: int, *, answer: bool | None) -> None:
         external = self._kernel.external
-        file = self.syscalls.task.fget(fd)
+        file = self.syscalls.files.get(fd)
+        if file is None:
+            raise OSError(EBADF, os.strerror(EBADF))
         member = external.find(file) if isinstance(file, GroupFile) else None
         if member is None:
             raise ValueError("force_coh takes the handle of an open group")

@@ -47,7 +47,7 @@ def test_a_guest_gets_the_agent_its_plan_and_its_modules(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "kvm.ko").write_bytes(b"module")
-    kernel = GuestKernel("6.1", "6.1.0", (), ("kvm.ko",), tmp_path)
+    kernel = GuestKernel("6.1", "6.1.0", (), ("kvm.ko",), tmp_path, no_force="no headers")
     found = entries(initrd.build(kernel, "channel 1 2 3\n"))
     assert found["plan"][1] == b"channel 1 2 3\n"
     assert found["modules/kvm.ko"][1] == b"module"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -54,7 +55,16 @@ def test_the_plan_maps_the_channel_before_anything_can_fail() -> None:
     assert [line.split()[1] for line in lines if line.startswith("module ")] == [
         "/modules/kvm.ko",
         "/modules/vfio.ko",
+        "/modules/kvm_vfio_force.ko",
     ]
+
+
+def test_what_forces_answers_is_loaded_before_what_watches_them() -> None:
+    lines = plan.text(KERNEL).splitlines()
+    first_probe = next(i for i, line in enumerate(lines) if line.startswith("probe "))
+    assert lines.index("module /modules/kvm_vfio_force.ko") < first_probe
+    without = plan.text(replace(KERNEL, no_force="no headers"))
+    assert "kvm_vfio_force" not in without
 
 
 def test_drivers_are_bound_as_in_the_described_machine() -> None:

@@ -21,7 +21,7 @@ def model(linux: str = "6.12", *, snoop: bool = False) -> ModelKernel:
 
 def test_a_script_follows_from_its_seed() -> None:
     def script(seed: int) -> list[str]:
-        generator = Generator(seed)
+        generator = Generator(seed, force=True)
         return [generator.next() for _ in range(50)]
 
     assert script(7) == script(7)
@@ -33,7 +33,7 @@ def test_a_kernel_agrees_with_itself_and_everything_is_met() -> None:
     campaign = Campaign(model(), model())
     assert [campaign.script(seed) for seed in SEEDS] == [None] * len(SEEDS)
     met = {verb for verb, _ in campaign.coverage.answers}
-    assert VERBS.keys() - met <= {"force_coh"}
+    assert met == VERBS.keys()
     assert campaign.coverage.calls > 100 * len(SEEDS)
     assert campaign.coverage.answers["group_add", "ok"] > 100
     assert campaign.coverage.events["reg"] > 50
@@ -55,7 +55,7 @@ def test_a_single_changed_behaviour_is_named_by_the_difference() -> None:
     campaign = Campaign(other, changed)
     found = [each for seed in SEEDS if (each := campaign.script(seed))]
     assert [each.difference.kind for each in found] == [("set_container", "-EBADFD -EPERM")]
-    assert len(found[0].script) <= 3
+    assert len(found[0].script) <= 5
 
 
 def test_coverage_adds_up() -> None:
