@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +19,14 @@ Builder = Callable[[str], str]
 
 
 @pytest.fixture(scope="session")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Builder:
-    """The path of a program made from `programs/NAME`, which anybody may run."""
+def build() -> Iterator[Builder]:
+    """The path of a program made from `programs/NAME`, which anybody may run.
+
+    Not below pytest's own directory, which every pytest that starts closes to others.
+    """
     made: dict[str, str] = {}
-    directory = tmp_path_factory.mktemp("programs")
-    for each in (directory, *directory.parents[:2]):
-        each.chmod(0o755)
+    directory = Path(tempfile.mkdtemp(prefix="kvm-vfio-programs-"))
+    directory.chmod(0o755)
 
     def compiled(name: str) -> str:
         if name not in made:
@@ -39,7 +43,8 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Builder:
             made[name] = str(output)
         return made[name]
 
-    return compiled
+    yield compiled
+    shutil.rmtree(directory)
 
 
 @pytest.fixture(params=["host", "model"])
