@@ -8,7 +8,10 @@ kernel cannot say (`NotModelled`) ends a script early, for both.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
+import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -154,7 +157,7 @@ def campaign(pair: Pair, *, seed: int, calls: int, workers: int) -> Iterator[Ste
     seeds = count(seed)
     made = 0
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
         waiting: set[Future[Step]] = set()
         while made < calls:
             while len(waiting) < 2 * workers:
@@ -169,6 +172,19 @@ def campaign(pair: Pair, *, seed: int, calls: int, workers: int) -> Iterator[Ste
 
 _kernels = ExitStack()  # of this worker, as long as it lives
 _campaigns: dict[Pair, Campaign] = {}
+
+
+def _begin() -> None:
+    """In a worker: Ctrl-C is for the campaign to answer; without a campaign there is no worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_campaign, daemon=True).start()
+
+
+def _end_with_the_campaign() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _step(pair: Pair, seed: int) -> Step:
