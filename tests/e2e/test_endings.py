@@ -37,7 +37,7 @@ def test_arguments_and_streams_pass_through() -> None:
 
 
 def test_the_program_starts_with_what_a_shell_would_give_it() -> None:
-    script = "grep -E '^(Sig|Shd)' /proc/self/status; ulimit -n; ls /proc/self/fd | wc -l"
+    script = "grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status; ulimit -n; ls /proc/self/fd | wc -l"
     plain = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert supervised("--quiet", "sh", "-c", script).stdout == plain.stdout
 

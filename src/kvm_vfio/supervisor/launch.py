@@ -41,6 +41,7 @@ class Launched:
     """
 
     pid: int
+    pidfd: int
     fds: list[int]
     channel: socket.socket
 
@@ -70,7 +71,7 @@ def launch(
     if message != _READY:
         os.waitpid(pid, 0)
         raise Unsupported(message.removeprefix(_REFUSED).decode() or "the program was killed")
-    return Launched(pid, fds, ours)
+    return Launched(pid, os.pidfd_open(pid), fds, ours)
 
 
 def _become(

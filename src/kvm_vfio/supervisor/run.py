@@ -97,7 +97,7 @@ class _Session:
         reaper.start()
         reaper.end_all_with(self._front)
         try:
-            socket.send_fds(self._front, [b"started"], [os.pidfd_open(launched.pid)])
+            socket.send_fds(self._front, [b"started"], [launched.pidfd])
             keep_off_the_terminal()
             _raise_file_limit()
             supervisor = self._supervisor(launched)
