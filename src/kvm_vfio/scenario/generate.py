@@ -52,6 +52,10 @@ _IOCTLS = (
     *("0xae00", "0xae03", "0x5401", "0x0", "0xffffffff"),
     *("0x4018aee1", "0x4018aee2", "0x4018aee3", "0xc00caee0"),  # KVM's device control
 )
+_ARGUMENTS = (
+    *("null", "bad", "unmapped", "straddle", "max", "0", "1"),
+    *("int:0", "int:7", "int:8", "int:12", "int:16", "int:20", "int:24", "int:32", "int:200"),
+)
 _FILES = ("/dev/null", "/sys ro", "/dev/null path", "/dev/kvm ro", "/dev/kvm path", "/dev/vfio/99")
 _REGULAR_FILE = "/tmp/file"  # noqa: S108 - in a guest, or on no disk at all
 _EXTENSIONS = ("CC", "CC", "type1", "type1v2", "nesting", "noiommu", *map(str, range(12)))
@@ -196,7 +200,7 @@ class Generator:
         return f"dma_map {self._one('c')} {iova} {size}"
 
     def ioctl(self) -> str:
-        argument = self._random.choice(("null", "bad", "unmapped", "max", "0", "1"))
+        argument = self._random.choice(_ARGUMENTS)
         return f"ioctl {self._one('dcgxv')} {self._random.choice(_IOCTLS)} {argument}"
 
     def other_file(self) -> str:
@@ -284,7 +288,7 @@ _OFTEN: dict[Callable[[Generator], str], int] = {
     Generator.group_status: 30,
     Generator.get_device_fd: 50,
     Generator.dma_map: 50,
-    Generator.ioctl: 30,
+    Generator.ioctl: 60,
     Generator.other_file: 10,
     Generator.content: 10,
     Generator.close: 90,
