@@ -47,17 +47,18 @@ class Program:
             )
         return answer.split()
 
-    def part(self) -> bool:
-        """Keep it and its child on two CPUs; False where there is only one.
+    def child(self) -> int:
+        """Its only child, which it has once it has answered."""
+        pid = self._process.pid
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii"))
 
-        It has a child once it has answered.
-        """
+    def part(self) -> bool:
+        """Keep it and its child on two CPUs; False where there is only one."""
         pid, cpus = self._process.pid, sorted(os.sched_getaffinity(0))
         if len(cpus) < 2:
             return False
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
         os.sched_setaffinity(pid, cpus[:1])
-        os.sched_setaffinity(int(children), cpus[1:2])
+        os.sched_setaffinity(self.child(), cpus[1:2])
         return True
 
     def __enter__(self) -> Self:
