@@ -54,7 +54,7 @@ class Guest:
         self._channel = Channel(memory, _pipes(self._qemu), patience=_CALL_SECONDS)
 
     def _start(self, memory: str, console: str, archive: str) -> subprocess.Popen[bytes]:
-        files = machine.Files(memory, console, str(self.kernel.vmlinuz), archive)
+        files = machine.Files(memory, console, str(self.kernel.image), archive)
         qemu = machine.command(files, snoop=self.snoop)
         for program, package in ((qemu[0], "qemu-system-x86"), ("setpriv", "util-linux")):
             if shutil.which(program) is None:

@@ -31,7 +31,7 @@ class Files(NamedTuple):
 
     memory: str
     console: str
-    vmlinuz: str
+    kernel: str
     initrd: str
 
 
@@ -53,7 +53,7 @@ def command(files: Files, *, snoop: bool) -> Sequence[str]:
         *("-chardev", "null,id=nothing", "-netdev", "user,id=net,restrict=on"),
         *("-device", unit),
         *(word for device in _DEVICES for word in ("-device", device)),
-        *("-kernel", files.vmlinuz, "-initrd", files.initrd, "-append", _kernel_command_line()),
+        *("-kernel", files.kernel, "-initrd", files.initrd, "-append", _kernel_command_line()),
     ]
 
 

@@ -23,7 +23,7 @@ from types import MappingProxyType
 import msgspec
 
 from kvm_vfio.errors import InputError, Unsupported
-from kvm_vfio.guest import force, modules
+from kvm_vfio.guest import force, image, modules
 
 Progress = Callable[[str], None]
 """Hears, in a few words, what is being done."""
@@ -80,9 +80,10 @@ class GuestKernel:
     """Why the module `force` could not be built for it; empty where it was."""
 
     @property
-    def vmlinuz(self) -> Path:
+    def image(self) -> Path:
         """What boots."""
-        return self.directory / "vmlinuz"
+        unpacked = self.directory / "vmlinux"
+        return unpacked if unpacked.exists() else self.directory / "vmlinuz"
 
 
 class _Record(msgspec.Struct, forbid_unknown_fields=True):
@@ -303,14 +304,14 @@ def _unpack(debs: Mapping[Path, Package], into: Path) -> list[str]:
     into.mkdir()
     found: dict[str, bytes] = {}
     for deb in debs:
-        _unpack_deb(deb, into / "vmlinuz", found)
+        _unpack_deb(deb, into, found)
     order = modules.load_order(found)
     for name in order:
         (into / name).write_bytes(found[name])
     return order
 
 
-def _unpack_deb(deb: Path, vmlinuz: Path, found: dict[str, bytes]) -> None:
+def _unpack_deb(deb: Path, into: Path, found: dict[str, bytes]) -> None:
     command = ["dpkg-deb", "--fsys-tarfile", str(deb)]
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE) as unpacking,
@@ -321,7 +322,12 @@ def _unpack_deb(deb: Path, vmlinuz: Path, found: dict[str, bytes]) -> None:
             if file is None:
                 continue
             if Path(member.name).name.startswith("vmlinuz"):
-                vmlinuz.write_bytes(file.read())
+                _keep_kernel(file.read(), into)
             elif modules.may_be_needed(member.name):
-                name, image = modules.plain(Path(member.name).name, file.read())
-                found[name] = image
+                name, plain = modules.plain(Path(member.name).name, file.read())
+                found[name] = plain
+
+
+def _keep_kernel(bzimage: bytes, into: Path) -> None:
+    unpacked = image.vmlinux(bzimage)
+    (into / ("vmlinux" if unpacked else "vmlinuz")).write_bytes(unpacked or bzimage)

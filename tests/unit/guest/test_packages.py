@@ -88,7 +88,10 @@ def test_the_cache_remembers_what_was_fetched(cache: Path) -> None:
     kernel = packages.kernel("6.1")
     assert (kernel.version, kernel.release, kernel.modules) == ("6.1", "6.1.0-1-amd64", ("kvm.ko",))
     assert kernel.packages == (packages.Package("p", "1", "ab"),)
-    assert kernel.vmlinuz == directory / "vmlinuz"
+    assert kernel.image == directory / "vmlinuz"
+    (directory / "vmlinux").touch()
+    assert kernel.image == directory / "vmlinux"
+    assert kernel.no_force == "it was prepared without"
 
 
 @pytest.mark.parametrize(
