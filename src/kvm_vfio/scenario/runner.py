@@ -24,6 +24,7 @@ Teller = Callable[[], str]
 
 _PRESET_FD = 0xDEADBEEF
 _PAGE = 4096
+_MOST_FRESH = 448 << 20  # what a program can have of the 512 MiB of the machine of the recordings
 _MASK32 = (1 << 32) - 1
 _MASK64 = (1 << 64) - 1
 _OPEN_FLAGS = {
@@ -322,10 +323,12 @@ class Runner:
         return _fd(self._hands.ioctl(group, request, at, into=handle))
 
     def _do_dma_map(self, container: str, iova: str, size: str) -> Teller:
-        layout, length = vfio.VFIO_IOMMU_TYPE1_DMA_MAP, number(size)
+        layout, length = vfio.VFIO_IOMMU_TYPE1_DMA_MAP, number(size) & _MASK64
+        if length > _MOST_FRESH:
+            raise OSError(errno.ENOMEM, "the machine of the recordings has less")
         memory = self._hands.fresh(max(length, 1))
         flags = vfio.VFIO_DMA_MAP_FLAG_READ | vfio.VFIO_DMA_MAP_FLAG_WRITE
-        fields = (layout.size, flags, memory, number(iova) & _MASK64, length & _MASK64)
+        fields = (layout.size, flags, memory, number(iova) & _MASK64, length)
         at = self._hands.memory("rw", [layout.pack(layout.type(*fields))])
         return _plain(self._hands.ioctl(container, vfio.VFIO_IOMMU_MAP_DMA, at))
 

@@ -88,3 +88,9 @@ def test_reset_closes_the_newest_first() -> None:
 
 def test_unopened_files_cannot_be_mapped() -> None:
     assert lines("mmap f")[0].startswith("1 mmap f => -EBADF ")
+
+
+@pytest.mark.parametrize("size", ["0x10000000000", "-1", "0xffffffffffffffff", "0x40000000"])
+def test_more_memory_than_there_is_cannot_be_had(size: str) -> None:
+    script = "container_open c\ngroup_open g @00:10.0\nset_container g c\nset_iommu c\n"
+    assert f" 0 {size} => -ENOMEM " in lines(f"{script}dma_map c 0 {size}\n")[-1]
