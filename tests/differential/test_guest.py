@@ -13,7 +13,7 @@ import pytest
 
 from kvm_vfio.client import Container, Group, Kvm
 from kvm_vfio.client.in_process import model
-from kvm_vfio.errors import Unsupported
+from kvm_vfio.errors import InputError, Unsupported
 from kvm_vfio.guest import packages
 from kvm_vfio.guest.batch import Batch, Register, Unanswered
 from kvm_vfio.guest.channel import GuestDied
@@ -90,6 +90,12 @@ def test_a_script_leaves_nothing_to_the_next(linux: GuestKernel) -> None:
     first = list(run(linux, script))
     assert list(run(linux, script)) == first
     assert next(run(linux, parse("open n /tmp/left"))).startswith("1 open n /tmp/left => -ENOENT")
+
+
+@pytest.mark.parametrize("line", ["unbind 00:99.0", "bind x vfio-pci", "group_open g @00:99.0"])
+def test_a_device_that_is_not_there_is_told(linux: GuestKernel, line: str) -> None:
+    with pytest.raises(InputError, match="there is no device"):
+        list(run(linux, parse(line)))
 
 
 def test_a_guest_that_dies_says_in_what_and_comes_again(kernel: packages.GuestKernel) -> None:

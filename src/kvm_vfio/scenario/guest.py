@@ -238,11 +238,12 @@ class GuestHands:
             link = self._read_link(f"{_DEVICES}/{address}/iommu_group")
             self.flush()
             if link.raw < 0:
-                raise ValueError(f"there is no device {address} with an IOMMU group")
+                raise ValueError(f"there is no device {address}")
             groups[address] = int(link.data)
         return groups[address]
 
     def bind(self, address: str, driver: str | None) -> Answer:
+        self.group_number(address)  # which refuses what is no device
         device = f"{_DEVICES}/{address}"
         self._write_file(f"{device}/driver/unbind", address)
         if driver is not None:

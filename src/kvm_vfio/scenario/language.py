@@ -117,4 +117,9 @@ def _check(verb: str, given: int, place: str) -> None:
 
 def number(word: str) -> int:
     """The number that `word` names or spells. ValueError."""
-    return NUMBERS[word] if word in NUMBERS else int(word, 0)
+    if word in NUMBERS:
+        return NUMBERS[word]
+    try:
+        return int(word, 0)
+    except ValueError:
+        raise ValueError(f"{word!r} is no number") from None

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from errno import EBADF
 
 from kvm_vfio.client.in_process import ModelSyscalls
+from kvm_vfio.kernel.iommu.group import PciFunction
 from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.kvm.vfio import KvmVfio
 from kvm_vfio.kernel.kvm.vm import Vm
@@ -114,10 +115,16 @@ class ModelReferee:
         return self.syscalls.task.fget(fd).link
 
     def group_number(self, address: str) -> int:
-        return self._kernel.function(address).iommu_group.number
+        return self._function(address).iommu_group.number
+
+    def _function(self, address: str) -> PciFunction:
+        try:
+            return self._kernel.function(address)
+        except KeyError:
+            raise ValueError(f"there is no device {address}") from None
 
     def bind(self, address: str, driver: str | None) -> str:
-        function = self._kernel.function(address)
+        function = self._function(address)
         function.remove()
         if driver is not None:
             function.probe(driver)

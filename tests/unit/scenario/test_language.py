@@ -42,6 +42,10 @@ def test_a_line_that_is_none_is_told_with_its_place(line: str, message: str) -> 
         "vm_create v k many",
         "ioctl d 0x1 what:1",
         "set_attr d 1 1 int:x",
+        "unbind 00:99.0",
+        "bind nonsense vfio-pci",
+        "group_open g @00:99.0",
+        "force_coh k 1",
     ],
 )
 def test_a_word_that_means_nothing_is_told_after_the_lines_before_it(line: str) -> None:
