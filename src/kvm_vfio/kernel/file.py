@@ -24,7 +24,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from kvm_vfio.kernel.error import KernelError
-from kvm_vfio.kernel.ioctl import IoctlTable
+from kvm_vfio.kernel.ioctl import IoctlTable, Row
 from kvm_vfio.kernel.vfs import VFS_IOCTLS
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class File:
     kind: ClassVar[str] = "file"  # as a person would name it
     link: ClassVar[str] = ""  # what /proc/PID/fd/N shows
     ioctls: ClassVar[IoctlTable] = IoctlTable()
+    # What any request can be refused with, before a row is found for it or because there is none.
+    ioctl_errnos: ClassVar[tuple[int, ...]] = (ENOTTY,)
     positional: ClassVar[bool] = False  # pread(2) and pwrite(2) get as far as the file
 
     def __init__(self) -> None:
@@ -74,6 +76,23 @@ class File:
 
     def release(self) -> None:
         """What the last put does. Drop what this file held, in the kernel's order."""
+
+    @classmethod
+    def tables(cls) -> tuple[IoctlTable, ...]:
+        """Every table that has requests of such a file, in the order in which they are asked."""
+        return VFS_IOCTLS, cls.ioctls
+
+    @classmethod
+    def row(cls, request: int) -> Row | None:
+        """The row that answers `request` on such a file."""
+        rows = (table.by_number.get(request & _NUMBER) for table in cls.tables())
+        return next((row for row in rows if row is not None), None)
+
+    @classmethod
+    def documented(cls, request: int) -> tuple[int, ...]:
+        """The errnos that `request` on such a file can be refused with, in any kernel."""
+        row = cls.row(request)
+        return cls.ioctl_errnos + (row.errnos if row else ())
 
     def ioctl(self, task: Task, request: int, arg: int) -> int:
         """ioctl(2) on this file: the requests of the VFS first, then the file's own."""

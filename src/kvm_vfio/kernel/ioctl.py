@@ -37,13 +37,19 @@ class Support(Enum):
 
 
 class Row(NamedTuple):
-    """One request of one kind of file."""
+    """One request of one kind of file.
+
+    `errnos` is what it can refuse with in any kernel, in the order in which the checks stand; where
+    kernels differ in the order, in the newest one's. What the file itself refuses before it looks
+    for a row (`File.ioctl_errnos`) is not among them.
+    """
 
     request: Request
     handler: Handler
     argument: Argument
     support: Support = Support.FULL
     note: str = ""
+    errnos: tuple[int, ...] = ()
 
 
 def not_modelled(request: Request, argument: Argument, note: str = "") -> Row:
@@ -58,10 +64,11 @@ def not_modelled(request: Request, argument: Argument, note: str = "") -> Row:
 class IoctlTable:
     """The requests one kind of file knows. `handlers` is for dispatch: plain number -> handler."""
 
-    __slots__ = ("handlers", "rows")
+    __slots__ = ("by_number", "handlers", "rows")
 
     def __init__(self, *rows: Row) -> None:
         self.rows = rows
+        self.by_number = {int(row.request): row for row in rows}
         self.handlers: dict[int, Handler] = {int(row.request): row.handler for row in rows}
         if len(self.handlers) != len(rows):
             raise TypeError("a request stands in the table twice")

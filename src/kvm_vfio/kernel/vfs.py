@@ -7,7 +7,7 @@ sees these numbers, so a device with "no such ioctl" still answers them.
 
 from __future__ import annotations
 
-from errno import ENOTTY
+from errno import EFAULT, ENOTTY
 from typing import TYPE_CHECKING
 
 from kvm_vfio.kernel.error import KernelError
@@ -49,9 +49,9 @@ def _fasync(file: File, task: Task, arg: int) -> int:
 
 
 VFS_IOCTLS = IoctlTable(
-    Row(FIGETBSZ, _block_size, Argument.FIXED),
-    Row(FIONBIO, _read_flag, Argument.FIXED),
-    Row(FIOASYNC, _fasync, Argument.FIXED),
+    Row(FIGETBSZ, _block_size, Argument.FIXED, errnos=(EFAULT,)),
+    Row(FIONBIO, _read_flag, Argument.FIXED, errnos=(EFAULT,)),
+    Row(FIOASYNC, _fasync, Argument.FIXED, errnos=(EFAULT, ENOTTY)),
     Row(FIOCLEX, _close_on_exec, Argument.VALUE),
     Row(FIONCLEX, _close_on_exec, Argument.VALUE),
 )

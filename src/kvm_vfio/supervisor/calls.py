@@ -7,8 +7,6 @@ Rule of this file: it is only asked when something is worth reporting.
 from __future__ import annotations
 
 from kvm_vfio.kernel.file import File
-from kvm_vfio.kernel.vfio.container import ContainerFile
-from kvm_vfio.kernel.vfs import VFS_IOCTLS
 from kvm_vfio.supervisor.libc import NR
 from kvm_vfio.uapi import kvm, vfio
 from kvm_vfio.uapi.layout import Request
@@ -35,11 +33,7 @@ def call_name(nr: int, kind: type[File] | None, number: int) -> str:
 
 def find_request(kind: type[File] | None, number: int) -> Request:
     """The request `number`: VFIO gives a number out again for another kind of file."""
-    tables = [VFS_IOCTLS, kind.ioctls] if kind is not None else []
-    if kind is ContainerFile:
-        tables.append(ContainerFile.iommu_ioctls)
-    for table in tables:
-        for row in table:
-            if row.request == number:
-                return row.request
+    row = kind.row(number) if kind is not None else None
+    if row is not None:
+        return row.request
     return _KNOWN.get(number) or Request(number, f"ioctl {number:#010x}")

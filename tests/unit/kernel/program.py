@@ -301,8 +301,12 @@ class Program:
         return Program(self.kernel, self.files.copy(), self.mm.copy(), self.lock_limit)
 
     def ioctl(self, fd: int, request: int, arg: Argument = 0) -> int:
+        """ioctl(2). What it is refused with is always among the documented errnos."""
         address = arg.address if isinstance(arg, Struct) else arg
-        return self.number(lambda: self.task.fget(fd).ioctl(self.task, request, address))
+        file = self.files.get(fd)
+        answer = self.number(lambda: self.task.fget(fd).ioctl(self.task, request, address))
+        assert answer >= 0 or file is None or -answer in file.documented(request), answer
+        return answer
 
     def read(self, fd: int, size: int, offset: int | None = None) -> bytes | int:
         return self.call(lambda: self.task.fget(fd).read(self.task, size, offset))

@@ -7,7 +7,7 @@ an answer too: a device without get_attr says EPERM, before it looks at anything
 
 from __future__ import annotations
 
-from errno import EIO, ENOTTY, EPERM
+from errno import EBADF, EEXIST, EFAULT, EINVAL, EIO, ENOENT, ENOMEM, ENOTTY, ENXIO, EPERM
 from typing import TYPE_CHECKING, ClassVar
 
 from kvm_vfio.kernel.error import KernelError
@@ -62,6 +62,7 @@ class KvmDeviceFile(File):
     __slots__ = ("device",)
     kind = "a KVM device"
     link = "anon_inode:kvm-vfio"
+    ioctl_errnos = (EIO, ENOTTY)
 
     def __init__(self, device: KvmDevice) -> None:
         super().__init__()
@@ -112,7 +113,12 @@ class KvmDeviceFile(File):
         raise KernelError(EPERM, f"{self.device.name} has no attribute that can be read")
 
     ioctls: ClassVar[IoctlTable] = IoctlTable(
-        Row(KVM_SET_DEVICE_ATTR, set_attr, Argument.FIXED),
-        Row(KVM_GET_DEVICE_ATTR, get_attr, Argument.VALUE),
-        Row(KVM_HAS_DEVICE_ATTR, has_attr, Argument.FIXED),
+        Row(
+            KVM_SET_DEVICE_ATTR,
+            set_attr,
+            Argument.FIXED,
+            errnos=(EPERM, EFAULT, ENXIO, EBADF, EINVAL, EEXIST, ENOMEM, ENOENT),
+        ),
+        Row(KVM_GET_DEVICE_ATTR, get_attr, Argument.VALUE, errnos=(EPERM,)),
+        Row(KVM_HAS_DEVICE_ATTR, has_attr, Argument.FIXED, errnos=(EPERM, EFAULT, ENXIO)),
     )

@@ -6,7 +6,7 @@ Rule of this file: an open /dev/kvm has no state, so closing it changes nothing.
 
 from __future__ import annotations
 
-from errno import EINVAL, ENXIO
+from errno import EFAULT, EINVAL, EMFILE, ENOMEM, ENXIO
 from typing import TYPE_CHECKING, ClassVar
 
 from kvm_vfio.errors import NotModelled
@@ -39,6 +39,7 @@ class KvmSystemFile(File):
     __slots__ = ("kernel",)
     kind = "/dev/kvm"
     link = "/dev/kvm"
+    ioctl_errnos = (EINVAL,)
     positional = True
 
     def __init__(self, kernel: Kernel) -> None:
@@ -95,8 +96,15 @@ class KvmSystemFile(File):
         return wanted
 
     ioctls: ClassVar[IoctlTable] = IoctlTable(
-        Row(KVM_GET_API_VERSION, get_api_version, Argument.VALUE),
-        Row(KVM_CREATE_VM, create_vm, Argument.VALUE, Support.PARTIAL, "machine type 0"),
+        Row(KVM_GET_API_VERSION, get_api_version, Argument.VALUE, errnos=(EINVAL,)),
+        Row(
+            KVM_CREATE_VM,
+            create_vm,
+            Argument.VALUE,
+            Support.PARTIAL,
+            "machine type 0",
+            errnos=(ENOMEM, EINVAL, EMFILE),
+        ),
         Row(
             KVM_CHECK_EXTENSION,
             check_extension,
@@ -110,7 +118,8 @@ class KvmSystemFile(File):
             Argument.FIXED,
             Support.PARTIAL,
             "no value of an attribute",
+            errnos=(EINVAL, EFAULT, ENXIO),
         ),
-        Row(KVM_HAS_DEVICE_ATTR, has_device_attr, Argument.FIXED),
+        Row(KVM_HAS_DEVICE_ATTR, has_device_attr, Argument.FIXED, errnos=(EINVAL, EFAULT, ENXIO)),
         not_modelled(KVM_GET_VCPU_MMAP_SIZE, Argument.VALUE, "there are no vCPU files"),
     )

@@ -12,7 +12,7 @@ really run (`kvm_vfio.kernel.x86.wbinvd`).
 
 from __future__ import annotations
 
-from errno import EINVAL, EIO, ENODEV, ENOTTY
+from errno import EBUSY, EEXIST, EFAULT, EINVAL, EIO, EMFILE, ENODEV, ENOMEM, ENOTTY
 from typing import TYPE_CHECKING, ClassVar
 
 from kvm_vfio.errors import NotModelled
@@ -135,6 +135,7 @@ class VmFile(File):
     __slots__ = ("vm",)
     kind = "a VM"
     link = "anon_inode:kvm-vm"
+    ioctl_errnos = (EIO, ENOTTY)
 
     def __init__(self, vm: Vm) -> None:
         super().__init__()
@@ -206,7 +207,13 @@ class VmFile(File):
             raise KernelError(ENOTTY, "legacy device assignment is gone from this kernel")
 
     ioctls: ClassVar[IoctlTable] = IoctlTable(
-        Row(KVM_CREATE_DEVICE, create_device, Argument.FIXED, Support.FULL),
+        Row(
+            KVM_CREATE_DEVICE,
+            create_device,
+            Argument.FIXED,
+            Support.FULL,
+            errnos=(EFAULT, ENODEV, ENOMEM, EBUSY, EMFILE),
+        ),
         Row(
             KVM_CHECK_EXTENSION,
             check_extension,
@@ -220,6 +227,7 @@ class VmFile(File):
             Argument.FIXED,
             Support.PARTIAL,
             "what it means for noncoherent DMA; no interrupts",
+            errnos=(ENOTTY, EFAULT, EINVAL, EEXIST, ENOMEM),
         ),
         Row(
             KVM_DEASSIGN_PCI_DEVICE,
@@ -227,6 +235,7 @@ class VmFile(File):
             Argument.FIXED,
             Support.PARTIAL,
             "as KVM_ASSIGN_PCI_DEVICE",
+            errnos=(ENOTTY, EFAULT, ENODEV),
         ),
         not_modelled(KVM_CREATE_VCPU, Argument.VALUE, "a vCPU is reached through Python only"),
     )

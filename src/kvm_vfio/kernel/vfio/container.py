@@ -7,7 +7,7 @@ the groups it has; later groups are attached as they come; the last to leave tak
 
 from __future__ import annotations
 
-from errno import EINVAL, ENODEV, EPERM
+from errno import EINVAL, ENODEV, ENOTTY, EPERM
 from typing import TYPE_CHECKING, ClassVar
 
 from kvm_vfio.kernel.error import KernelError
@@ -90,6 +90,7 @@ class ContainerFile(File):
     __slots__ = ("container",)
     kind = "a VFIO container"
     link = "/dev/vfio/vfio"
+    ioctl_errnos = (EINVAL, ENOTTY)
     positional = True
 
     def __init__(self, kernel: Kernel, container: Container) -> None:
@@ -100,6 +101,11 @@ class ContainerFile(File):
     def release(self) -> None:
         """vfio_fops_release: the groups in it stay in it."""
         self.container.kernel.vfio_files -= 1
+
+    @classmethod
+    def tables(cls) -> tuple[IoctlTable, ...]:
+        """The container's own requests, then its IOMMU's."""
+        return *super().tables(), cls.iommu_ioctls
 
     def unlocked_ioctl(self, task: Task, request: int, arg: int) -> int:
         """The container's own requests; all others are its IOMMU's. EINVAL while it has none."""
@@ -132,6 +138,6 @@ class ContainerFile(File):
     ioctls: ClassVar[IoctlTable] = IoctlTable(
         Row(VFIO_GET_API_VERSION, get_api_version, Argument.VALUE),
         Row(VFIO_CHECK_EXTENSION, check_extension, Argument.VALUE),
-        Row(VFIO_SET_IOMMU, set_iommu, Argument.VALUE),
+        Row(VFIO_SET_IOMMU, set_iommu, Argument.VALUE, errnos=(EINVAL, ENODEV, EPERM)),
     )
     iommu_ioctls: ClassVar[IoctlTable] = TYPE1_IOCTLS

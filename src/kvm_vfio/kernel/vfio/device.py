@@ -10,7 +10,7 @@ GET_REGION_INFO.
 
 from __future__ import annotations
 
-from errno import EFAULT, EINVAL, EIO, ENODEV, ENOTTY
+from errno import EBADF, EFAULT, EINVAL, EIO, ENODEV, ENOTTY
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from kvm_vfio.errors import NotModelled
@@ -365,23 +365,25 @@ class VfioDeviceFile(File):
         raise NotModelled(f"{request} behind a PCI bridge")
 
     ioctls: ClassVar[IoctlTable] = IoctlTable(
-        Row(VFIO_DEVICE_GET_INFO, get_info, Argument.ARGSZ),
-        Row(VFIO_DEVICE_GET_REGION_INFO, get_region_info, Argument.ARGSZ),
-        Row(VFIO_DEVICE_GET_IRQ_INFO, get_irq_info, Argument.ARGSZ),
+        Row(VFIO_DEVICE_GET_INFO, get_info, Argument.ARGSZ, errnos=(EFAULT, EINVAL)),
+        Row(VFIO_DEVICE_GET_REGION_INFO, get_region_info, Argument.ARGSZ, errnos=(EFAULT, EINVAL)),
+        Row(VFIO_DEVICE_GET_IRQ_INFO, get_irq_info, Argument.ARGSZ, errnos=(EFAULT, EINVAL)),
         Row(
             VFIO_DEVICE_SET_IRQS,
             set_irqs,
             Argument.ARGSZ,
             Support.PARTIAL,
             "devices do not interrupt by themselves",
+            errnos=(EFAULT, EINVAL, ENOTTY, EBADF),
         ),
-        Row(VFIO_DEVICE_RESET, reset, Argument.VALUE),
+        Row(VFIO_DEVICE_RESET, reset, Argument.VALUE, errnos=(EINVAL,)),
         Row(
             VFIO_DEVICE_GET_PCI_HOT_RESET_INFO,
             hot_reset_info,
             Argument.ARGSZ,
             Support.PARTIAL,
             "only on the root bus",
+            errnos=(EFAULT, EINVAL, ENODEV),
         ),
         Row(
             VFIO_DEVICE_PCI_HOT_RESET,
@@ -389,6 +391,7 @@ class VfioDeviceFile(File):
             Argument.ARGSZ,
             Support.PARTIAL,
             "only on the root bus",
+            errnos=(EFAULT, EINVAL, ENODEV),
         ),
         Row(
             VFIO_DEVICE_FEATURE,
@@ -396,6 +399,7 @@ class VfioDeviceFile(File):
             Argument.ARGSZ,
             Support.PARTIAL,
             "no feature is offered",
+            errnos=(EFAULT, EINVAL, ENOTTY),
         ),
         not_modelled(VFIO_DEVICE_IOEVENTFD, Argument.ARGSZ, "devices do not act on writes"),
     )

@@ -10,7 +10,7 @@ open instead of outliving it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from errno import EBUSY, EINVAL, ENODEV
+from errno import EBADF, EBADFD, EBUSY, EFAULT, EINVAL, EMFILE, ENODEV, EPERM
 from typing import TYPE_CHECKING, ClassVar
 
 from kvm_vfio.errors import NotModelled
@@ -287,8 +287,18 @@ class GroupFile(File):
             raise KernelError(EINVAL, f"{self.vfio_group.name} is in no container with an IOMMU")
 
     ioctls: ClassVar[IoctlTable] = IoctlTable(
-        Row(VFIO_GROUP_GET_STATUS, get_status, Argument.ARGSZ),
-        Row(VFIO_GROUP_SET_CONTAINER, set_container, Argument.FIXED),
-        Row(VFIO_GROUP_UNSET_CONTAINER, unset_container, Argument.VALUE),
-        Row(VFIO_GROUP_GET_DEVICE_FD, get_device_fd, Argument.STRING),
+        Row(VFIO_GROUP_GET_STATUS, get_status, Argument.ARGSZ, errnos=(EFAULT, EINVAL, ENODEV)),
+        Row(
+            VFIO_GROUP_SET_CONTAINER,
+            set_container,
+            Argument.FIXED,
+            errnos=(EFAULT, EINVAL, EBADF, ENODEV, EBADFD, EPERM),
+        ),
+        Row(VFIO_GROUP_UNSET_CONTAINER, unset_container, Argument.VALUE, errnos=(EINVAL, EBUSY)),
+        Row(
+            VFIO_GROUP_GET_DEVICE_FD,
+            get_device_fd,
+            Argument.STRING,
+            errnos=(EFAULT, EINVAL, ENODEV, EMFILE),
+        ),
     )

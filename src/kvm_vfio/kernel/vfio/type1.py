@@ -11,7 +11,7 @@ when the range begins within a mapping.
 
 from __future__ import annotations
 
-from errno import EEXIST, EFAULT, EINVAL, ENOENT, ENOMEM, ENOSPC, ENOTTY, EPERM
+from errno import EEXIST, EFAULT, EINVAL, ENOENT, ENOMEM, ENOSPC, ENOTTY, EOVERFLOW, EPERM
 from typing import TYPE_CHECKING
 
 from kvm_vfio.kernel.error import KernelError
@@ -415,14 +415,20 @@ class Type1:
 
 
 TYPE1_IOCTLS = IoctlTable(
-    Row(VFIO_IOMMU_GET_INFO, Type1.get_info, Argument.ARGSZ),
-    Row(VFIO_IOMMU_MAP_DMA, Type1.map_dma, Argument.ARGSZ),
+    Row(VFIO_IOMMU_GET_INFO, Type1.get_info, Argument.ARGSZ, errnos=(EFAULT, EINVAL)),
+    Row(
+        VFIO_IOMMU_MAP_DMA,
+        Type1.map_dma,
+        Argument.ARGSZ,
+        errnos=(EFAULT, EINVAL, EOVERFLOW, ENOENT, EEXIST, ENOSPC, ENOMEM),
+    ),
     Row(
         VFIO_IOMMU_UNMAP_DMA,
         Type1.unmap_dma,
         Argument.ARGSZ,
         Support.PARTIAL,
         "no dirty bitmap",
+        errnos=(EFAULT, EINVAL, EOVERFLOW),
     ),
     not_modelled(VFIO_IOMMU_DIRTY_PAGES, Argument.ARGSZ, "dirty page tracking"),
 )
