@@ -7,8 +7,14 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
 
 from tests.support import NEEDS, NOT_A_PACKAGE
+
+# A busy computer is no failure: no example has a deadline. A long look: --hypothesis-profile=slow
+settings.register_profile("default", deadline=None)
+settings.register_profile("slow", max_examples=2000, deadline=None)
+settings.load_profile("default")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -442,5 +442,5 @@ EXAMPLES = settings().max_examples * 3 // 10
 def test_the_books_are_right_whatever_programs_do(profile: Profile, machine: Machine) -> None:
     run_state_machine_as_test(
         lambda: Linux(profile, machine),  # type: ignore[arg-type]  # any maker of one will do
-        settings=settings(max_examples=EXAMPLES, stateful_step_count=60, deadline=None),
+        settings=settings(max_examples=EXAMPLES, stateful_step_count=60),
     )
