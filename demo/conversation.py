@@ -7,15 +7,23 @@ counted.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-Record = Mapping[str, Any]
+import msgspec
 
-_ATTRIBUTES = {1: "GROUP_ADD", 2: "GROUP_DEL"}
+from kvm_vfio.trace.jsonl import DELAY
+from kvm_vfio.trace.schema import CONTINUED, Call, Close, Decision, Record
+from kvm_vfio.trace.text import (
+    answer_text,
+    attribute,
+    close_text,
+    decision_text,
+    request_text,
+)
+
 _TO_BE_SEEN = (
     "KVM_CREATE_DEVICE",
     "GROUP_ADD",
@@ -25,6 +33,7 @@ _TO_BE_SEEN = (
     "noncoherent DMA: on",
     "noncoherent DMA: off",
 )
+_TOLD = ("taken", "dropped", "noncoherent")
 
 
 class Conversation:
@@ -37,74 +46,44 @@ class Conversation:
 
     def show(self) -> None:
         """Print what has come since the last time."""
-        for (what, answer), records in groupby(self._new(), _line):
+        time.sleep(2 * DELAY)  # what has happened until now is written by then
+        for (what, answer), records in groupby(self._lines()):
             times = len(list(records))
             count = f" ({times} times)" if times > 1 else ""
             print(f"    {what + count:<72} = {answer}" if answer else f"      {what}")
         print(end="", flush=True)
 
     def _new(self) -> Iterator[Record]:
-        """The new records, each effect after its call as a record of its own."""
         with self.trace.open("rb") as file:
             file.seek(self._at)
             for line in file:
                 if not line.endswith(b"\n"):
                     break
                 self._at += len(line)
-                record = json.loads(line)
-                if record["call"] != "last close" and record["answer"] != "continue":
-                    self._note(record)
-                    yield record
-                for effect in record.get("effects", ()):
-                    self._note_effect(effect)
-                    yield {"effect": effect, "call": record["call"], "file": record.get("file")}
+                yield msgspec.json.decode(line, type=Record)
 
-    def _note(self, record: Record) -> None:
-        if isinstance(record["answer"], int):
-            self._seen.add(_name(record))
-
-    def _note_effect(self, effect: str) -> None:
-        if effect.startswith("noncoherent DMA"):
-            self._seen.add(f"noncoherent DMA: {effect.rpartition(' ')[2]}")
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        """(what, answer); without an answer for a decision."""
+        closed: dict[int, str] = {}
+        for record in self._new():
+            if isinstance(record, Call) and record.answer != CONTINUED:
+                if isinstance(record.answer, int):
+                    self._seen.add(attribute(record) or record.call)
+                yield _line(record)
+            elif isinstance(record, Close):
+                closed[record.n] = close_text(record)
+            elif isinstance(record, Decision) and record.did in _TOLD:
+                if record.did == "noncoherent":
+                    self._seen.add(f"noncoherent DMA: {'on' if record.on else 'off'}")
+                cause = f" ({closed[record.n]})" if record.n in closed else ""
+                yield f"-> {decision_text(record)}{cause}", ""
 
     def lacking(self) -> list[str]:
         """What a demonstration must show and this one has not shown."""
         return [what for what in _TO_BE_SEEN if what not in self._seen]
 
 
-def _line(record: Record) -> tuple[str, str]:
-    """(what, answer); without an answer for an effect."""
-    if "effect" in record:
-        cause = f" ({record['file']} is closed)" if record["call"] == "last close" else ""
-        return f"-> {record['effect']}{cause}", ""
-    words = (_name(record), _details(record))
-    answer = record["answer"]
-    if isinstance(answer, str):
-        answer = f"-{answer}: {record.get('why', '')}"
-    elif record["call"] in ("open", "openat", "VFIO_GROUP_GET_DEVICE_FD", "KVM_CREATE_VM"):
-        answer = f"fd {answer}"
-    elif record["call"].startswith(("pread", "pwrite")):
+def _line(call: Call) -> tuple[str, str]:
+    if call.call.startswith(("pread", "pwrite")):
         return "its configuration space and registers are read and written", "done"
-    return " ".join(word for word in words if word), str(answer)
-
-
-def _name(record: Record) -> str:
-    attr = record["arguments"].get("kvm_device_attr")
-    if record["call"] == "KVM_SET_DEVICE_ATTR" and attr:
-        return _ATTRIBUTES.get(attr["attr"], "KVM_SET_DEVICE_ATTR")
-    return str(record["call"])
-
-
-def _details(record: Record) -> str:
-    arguments = record["arguments"]
-    if "path" in arguments:
-        return str(arguments["path"])
-    if create := arguments.get("kvm_create_device"):
-        return "type VFIO" if create["type"] == 4 else f"type {create['type']}"
-    if mapping := arguments.get("vfio_iommu_type1_dma_map"):
-        return f"iova {mapping['iova']:#x}, {mapping['size'] >> 10} KiB"
-    if mapping := arguments.get("vfio_iommu_type1_dma_unmap"):
-        return f"iova {mapping['iova']:#x}, {mapping['size'] >> 10} KiB"
-    if record["call"] in ("VFIO_CHECK_EXTENSION", "VFIO_SET_IOMMU"):
-        return str(arguments["argument"])
-    return ""
+    return request_text(call), answer_text(call)

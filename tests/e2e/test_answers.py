@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
-import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from kvm_vfio.machine.load import load_machine
+from kvm_vfio.trace.jsonl import read_trace
+from kvm_vfio.trace.schema import Call, Close, Decision, End, Header, Task
+from kvm_vfio.trace.text import call_text
 from tests.e2e.conftest import PROGRAMS, Builder
 from tests.e2e.supervised import AS_NOBODY, steps, supervised
 from tests.support import NOT_A_PACKAGE
@@ -229,19 +233,30 @@ def test_calls_at_random(build: Builder, seed: int) -> None:
 def test_the_trace(build: Builder, tmp_path: Path) -> None:
     file = tmp_path / "trace"
     supervised("--kvm", "model", "--trace", str(file), build("whole.c"))
-    records = [json.loads(line) for line in file.read_text().splitlines()]
-    assert records[0]["arguments"] == {"path": "/dev/kvm"}
-    times = [record["time"] for record in records]
-    assert times == sorted(times)
-    first, again, *_ = [r for r in records if r["call"] == "KVM_SET_DEVICE_ATTR"]
-    assert first["comm"] == "whole-c"
-    assert first["answer"] == 0
-    assert first["arguments"]["kvm_device_attr"]["group"] == 1
-    assert first["effects"] == [
-        "the KVM-VFIO device of VM 1 holds VFIO group 1",
-        "noncoherent DMA of VM 1: on",
+    header, *records, end = read_trace(file)
+    assert isinstance(header, Header)
+    assert (header.linux, header.kvm, header.machine) == ("6.12", "model", load_machine("default"))
+    assert isinstance(end, End)
+    assert end.status == 0
+    (task,) = (record for record in records if isinstance(record, Task))
+    assert (task.comm, task.pid) == ("whole-c", task.tid)
+    calls = [record for record in records if isinstance(record, Call)]
+    assert calls[0].args == {"path": "/dev/kvm", "flags": os.O_RDWR}
+    assert [made.what for made in calls[0].made] == ["kvm"]
+    assert [call.at for call in calls] == sorted(call.at for call in calls)
+    assert all(call.tid == task.tid for call in calls)
+    numbers = [record.n for record in records if isinstance(record, Call | Close)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    first, again, *_ = (call for call in calls if call.call == "KVM_SET_DEVICE_ATTR")
+    assert call_text(first) == "KVM_SET_DEVICE_ATTR(kvm-vfio 1, GROUP_ADD, group 1 (fd 6)) = 0"
+    decisions = [r for r in records if isinstance(r, Decision) and r.n == first.n]
+    assert [decision.did for decision in decisions] == ["taken", "coherency", "noncoherent"]
+    assert again.answer == "EEXIST"
+    assert again.why == "VFIO group 1 is a member already"
+    closed = [record for record in records if isinstance(record, Close)]
+    assert [(each.what, each.cause) for each in closed[:3]] == [
+        ("group 1", "close"),
+        ("kvm-vfio 1", "close"),
+        ("container 1", "close"),
     ]
-    assert again["answer"] == "EEXIST"
-    assert again["why"] == "VFIO group 1 is a member already"
-    closed = [r["file"] for r in records if r["call"] == "last close"]
-    assert closed[:3] == ["VFIO group 1", "a KVM device", "a VFIO container"]
+    assert {each.cause for each in closed[3:]} == {"exit"}

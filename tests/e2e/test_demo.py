@@ -10,14 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CONVERSATION = [
-    r"KVM_CREATE_DEVICE type VFIO += 0$",
-    r"GROUP_ADD += 0$",
-    r"-> the KVM-VFIO device of VM 1 holds VFIO group 3$",
-    r"-> noncoherent DMA of VM 1: on$",
-    r"VFIO_IOMMU_MAP_DMA iova 0x0, \d+ KiB += 0$",
-    r"VFIO_GROUP_GET_DEVICE_FD += fd \d+$",
-    r"GROUP_DEL += 0$",
-    r"-> noncoherent DMA of VM 1: off$",
+    r"KVM_CREATE_DEVICE\(.*KVM_DEV_TYPE_VFIO\) += 0, fd \d+: kvm-vfio 1$",
+    r"GROUP_ADD, group 3 \(fd \d+\)\) += 0$",
+    r"-> kvm-vfio 1 of vm 1 holds group 3$",
+    r"-> vm 1: noncoherent DMA on \(group 3: dmar0 has no snoop control\)$",
+    r"VFIO_IOMMU_MAP_DMA\(container \d, iova 0x0 \+ 0x\w+, .*\) += 0$",
+    r"VFIO_GROUP_GET_DEVICE_FD\(group 3, 0000:00:12.0\) += fd \d+: device 0000:00:12.0$",
+    r"GROUP_DEL, group 3 \(fd \d+\)\) += 0$",
+    r"-> vm 1: noncoherent DMA off$",
     r"kvm-vfio: VM 1: WBINVD is executed from here: .*dmar0 has no snoop control$",
     r"kvm-vfio: VM 1: WBINVD is a no-op from here: ",
     r"nothing leaked\.$",

@@ -14,8 +14,18 @@ from pathlib import Path
 
 import pytest
 
+from kvm_vfio.trace.jsonl import read_trace
+from kvm_vfio.trace.schema import Call, Close, End, Header
 from tests.e2e.conftest import Builder
-from tests.e2e.supervised import AS_NOBODY, COMMAND, eventually, processes, steps, supervised
+from tests.e2e.supervised import (
+    AS_NOBODY,
+    COMMAND,
+    TIMEOUT,
+    eventually,
+    processes,
+    steps,
+    supervised,
+)
 from tests.support import NOT_A_PACKAGE
 
 
@@ -271,3 +281,19 @@ def test_no_inotify_left(build: Builder) -> None:
         "kvm-vfio: inotify cannot be used (Too many open files); end another user of it, or as"
         " root: sysctl fs.inotify.max_user_instances=1024\n"
     )
+
+
+def test_the_trace_survives_a_killed_supervisor(build: Builder, tmp_path: Path) -> None:
+    file = tmp_path / "trace"
+    command = [*COMMAND, "--kvm", "model", "--quiet", "--trace", str(file), build("hammer.c")]
+    with subprocess.Popen([*command, "1", "100000000"], stdout=subprocess.DEVNULL) as front:
+        assert eventually(lambda: file.exists() and file.stat().st_size > 100_000)
+        (supervisor,) = children(front.pid)
+        os.kill(supervisor, signal.SIGKILL)
+        front.wait(TIMEOUT)
+    header, *records = read_trace(file)
+    assert isinstance(header, Header)
+    numbers = [record.n for record in records if isinstance(record, Call | Close)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) > 100
+    assert not isinstance(records[-1], End)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from kvm_vfio.trace.jsonl import read_trace
+from kvm_vfio.trace.schema import Call
 from tests.e2e.supervised import supervised
 
 QEMU = ("qemu-system-x86_64", "-accel", "kvm", "-S", "-nodefaults", "-display", "none")
@@ -45,15 +47,15 @@ def test_a_device_through_realize(linux: str) -> None:
 def test_its_calls(tmp_path: Path) -> None:
     file = tmp_path / "trace"
     qemu("--trace", str(file), device="0000:00:13.0")
-    records = [json.loads(line) for line in file.read_text().splitlines()]
-    calls = [record["call"] for record in records]
+    records = [record for record in read_trace(file) if isinstance(record, Call)]
+    calls = [record.call for record in records]
     told = ["KVM_CREATE_DEVICE", "KVM_SET_DEVICE_ATTR", "VFIO_IOMMU_MAP_DMA"]
     told += ["VFIO_GROUP_GET_DEVICE_FD", "VFIO_DEVICE_GET_REGION_INFO", "VFIO_DEVICE_RESET"]
     first = [calls.index(call) for call in told]
     assert first == sorted(first)
-    mapped = [r for r in records if r["call"] == "mmap" and r["arguments"]["words"][5] >> 44]
+    mapped = [r for r in records if r.call == "mmap" and r.on.startswith("device")]
     assert mapped
-    assert all(record["answer"] == "continue" for record in mapped)
+    assert all(record.answer == "continue" for record in mapped)
     # Of QEMU's some 190 KVM ioctls we hear these.
     attributes = {"KVM_SET_DEVICE_ATTR", "KVM_GET_DEVICE_ATTR", "KVM_HAS_DEVICE_ATTR"}
     kvm = {call for call in calls if call.startswith("KVM_")}

@@ -47,7 +47,7 @@ class Mapping(Protocol):
 class File:
     """One open file description. It is born with one reference, its creator's."""
 
-    __slots__ = ("references",)
+    __slots__ = ("label", "references")
 
     kind: ClassVar[str] = "file"  # as a person would name it
     link: ClassVar[str] = ""  # what /proc/PID/fd/N shows
@@ -58,6 +58,7 @@ class File:
 
     def __init__(self) -> None:
         self.references = 1
+        self.label: Any = None  # what an observer knows it by; nothing here reads it
 
     @property
     def name(self) -> str:

@@ -77,6 +77,9 @@ class Kernel:
         self.vms: dict[int, Vm] = {}
         self.locked_vm: dict[Mm, int] = {}  # bytes that DMA mappings pin, by whose memory it is
         self.vms_created = 0
+        self.kvm_vfio_created = 0
+        self.containers_created = 0
+        self.domains_created = 0
         self.vfio_loaded = True
         self.vfio_files = 0  # open VFIO files: each pins the module
         users = ContainerUsers if profile.member_is_group else OpenFiles

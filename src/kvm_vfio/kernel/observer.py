@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kvm_vfio.kernel.kvm.vfio import KvmVfio
     from kvm_vfio.kernel.kvm.vm import Vm
+    from kvm_vfio.kernel.vfio.container import Container
     from kvm_vfio.kernel.vfio.external import Member
+    from kvm_vfio.kernel.vfio.group import VfioGroup
 
 
 class Observer:
@@ -42,6 +44,9 @@ class Observer:
     def coherency_asked(self, member: Member, *, coherent: bool) -> None:
         """vfio_file_enforced_coherent (vfio_external_check_extension) has answered."""
 
+    def kvm_vfio_created(self, device: KvmVfio) -> None:
+        """kvm_vfio_create has succeeded."""
+
     def kvm_vfio_released(self, device: KvmVfio) -> None:
         """kvm_vfio_release: the last close of the device fd, entered."""
 
@@ -56,3 +61,12 @@ class Observer:
 
     def reference_leaked(self, device: KvmVfio, member: Member) -> None:
         """The KVM-VFIO device is gone and `member` is still held: nobody can drop it any more."""
+
+    def group_attached(self, vfio_group: VfioGroup, container: Container) -> None:
+        """vfio_container_attach_group has succeeded."""
+
+    def group_detached(self, vfio_group: VfioGroup, container: Container) -> None:
+        """vfio_group_detach_container has succeeded; the last group took the IOMMU along."""
+
+    def iommu_set(self, container: Container) -> None:
+        """vfio_ioctl_set_iommu has succeeded."""

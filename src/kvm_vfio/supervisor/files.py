@@ -52,6 +52,7 @@ class OpenFiles:
         """
         self.by_link: dict[bytes, File] = {}
         self.handed_out: Counter[str] = Counter()  # by the kind of file
+        self.installed: Callable[[File, int], None] | None = None  # hears of a file and its number
         self._directory = directory
         self._released = released
         self._links: dict[int, bytes] = {}  # by inotify's number for the watch
@@ -83,9 +84,12 @@ class OpenFiles:
         try:
             self._watch(file, fd)
             # If this fails, our own close is the last, and is heard of like any other.
-            return hand_over(fd)
+            number = hand_over(fd)
         finally:
             os.close(fd)
+        if self.installed is not None:
+            self.installed(file, number)
+        return number
 
     def _unnamed_file(self) -> int:
         if len(self._links) >= self._limit:

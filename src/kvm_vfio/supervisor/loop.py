@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from errno import EIO, ENOENT, ENOTTY
+from typing import Literal
 
 from kvm_vfio.errors import NotModelled
 from kvm_vfio.kernel.error import KernelError
@@ -21,6 +22,7 @@ from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.kvm.device import KvmDeviceFile
 from kvm_vfio.kernel.kvm.system import KvmSystemFile
 from kvm_vfio.kernel.kvm.vfio import KvmVfio
+from kvm_vfio.kernel.task import Task
 from kvm_vfio.supervisor.calls import Kind, call_name
 from kvm_vfio.supervisor.files import OpenFiles
 from kvm_vfio.supervisor.kvm_host import HostVms
@@ -47,7 +49,7 @@ _MOST_LEFT_OPEN = 200
 
 
 class Supervisor:
-    """One program and its descendants, on one kernel. `trace`: an fd to write every call to."""
+    """One program and its descendants, on one kernel. `tracer` records every call."""
 
     def __init__(
         self,
@@ -58,7 +60,7 @@ class Supervisor:
         nodes: Nodes,
         *,
         host_kvm: bool,
-        trace: int | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.kernel = kernel
         self.recorder = recorder
@@ -69,14 +71,17 @@ class Supervisor:
         self._listener = listener
         self._released: File | None = None
         self._files = OpenFiles(directory, self._releases)
-        self._processes = Processes(kernel, self._files, listener)
+        task_type = Task if tracer is None else tracer.task_type
+        self._processes = Processes(kernel, self._files, listener, task_type)
         self._host_vms = HostVms(kernel) if host_kvm else None
         self._syscalls = Syscalls(
             kernel, self._processes, self._files, nodes, self._host_vms, self._exits
         )
         self._over = False
-        self._tracer = None if trace is None else Tracer(trace)
-        self._why: str | None = None  # of the answer at hand, for the trace
+        self._tracer = tracer
+        if tracer is not None:
+            self._files.installed = tracer.recording.seen.installed
+        self._why = ""  # of the answer at hand, for the trace
         self._held_at_exit: dict[File, str] = {}
         self._call: tuple[int, ...] = ()
         recorder.cause = self._cause
@@ -153,20 +158,13 @@ class Supervisor:
             return CONTINUE
 
     def _answer_traced(self, tracer: Tracer, call: tuple[int, ...]) -> int:
-        memory = self._processes.memory(call[1])
-        file = self._file_of(call)
-        arguments = tracer.arguments(call, file, memory)
-        self._why = None
+        syscalls = self._syscalls
+        self._why, syscalls.file, syscalls.path = "", None, b""
+        tracer.recording.begin()
         result = self._answer(call[1], call[3], call[ARGUMENTS:])
-        tracer.answered(call, file, arguments, result, self._why, self.recorder.effects())
+        thread = self._processes.known(call[1])
+        tracer.answered(call, thread, syscalls.file, syscalls.path, result, self._why)
         return result
-
-    def _file_of(self, call: tuple[int, ...]) -> File | None:
-        if call[3] != _IOCTL:
-            return None
-        with suppress(Stale, Gone, Unreachable):
-            return self._processes.thread(call[1]).ours(call[ARGUMENTS] & 0xFFFF_FFFF)
-        return None
 
     def _bug(self, text: str) -> None:
         self.bugs.append(text)
@@ -180,7 +178,7 @@ class Supervisor:
 
     def trace_failure(self) -> str | None:
         """Why the trace is not whole, if it is not."""
-        return None if self._tracer is None else self._tracer.trace.failure
+        return None if self._tracer is None else self._tracer.writer.failure
 
     def _kind(self) -> Kind:
         """What makes two calls the same, as `call_name` takes it."""
@@ -213,13 +211,14 @@ class Supervisor:
 
     def _releases(self, file: File | None) -> None:
         if file is None:
-            if self._tracer is not None and self._released is not None:
-                self._tracer.released(self._released, self.recorder.effects())
-                self.recorder.begin()
             self._released = None
+            if self._tracer is not None:
+                self._tracer.recording.closed()
             return
         self._released = file
         holder = self._held_at_exit.pop(file, "")
+        if self._tracer is not None:
+            self._tracer.recording.closing(file, _cause(holder, over=self._over), holder)
         if holder or self._over:
             what = file.name
             if isinstance(file, KvmDeviceFile) and isinstance(file.device, KvmVfio):
@@ -227,3 +226,7 @@ class Supervisor:
                 what += f" of VM {file.device.vm.number}, with {members or 'no member'}"
             self.left_open.append(f"{what}: {holder or 'of a process that was killed'}")
             del self.left_open[_MOST_LEFT_OPEN:]
+
+
+def _cause(holder: str, *, over: bool) -> Literal["close", "exit", "kill"]:
+    return "exit" if holder else "kill" if over else "close"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import resource
 import select
+from collections.abc import Callable
 from contextlib import suppress
 from errno import EBADF
 from struct import iter_unpack
@@ -21,7 +22,7 @@ from typing import NamedTuple
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import EventFile, File, OtherFile
 from kvm_vfio.kernel.kernel import Kernel
-from kvm_vfio.kernel.task import Task
+from kvm_vfio.kernel.task import Files, Task
 from kvm_vfio.supervisor.files import OpenFiles
 from kvm_vfio.supervisor.libc import kcmp, pidfd_getfd
 from kvm_vfio.supervisor.memory import AddressSpace, Stale
@@ -58,12 +59,19 @@ class Thread:
     )
 
     def __init__(
-        self, tid: int, tgid: int, mm: AddressSpace, kernel: Kernel, files: OpenFiles, by: Listener
+        self,
+        tid: int,
+        tgid: int,
+        mm: AddressSpace,
+        kernel: Kernel,
+        files: OpenFiles,
+        by: Listener,
+        task_type: Callable[[Kernel, Files, AddressSpace], Task] = Task,
     ) -> None:
         self.tid = tid
         self.tgid = tgid
         self.mm = mm
-        self.task = Task(kernel, self, mm)
+        self.task = task_type(kernel, self, mm)
         self._open_files = files
         self._by_link = files.by_link
         self._listener = by
@@ -208,8 +216,15 @@ class _Process(NamedTuple):
 class Processes:
     """Every thread that has called us."""
 
-    def __init__(self, kernel: Kernel, files: OpenFiles, listener: Listener) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        files: OpenFiles,
+        listener: Listener,
+        task_type: Callable[[Kernel, Files, AddressSpace], Task] = Task,
+    ) -> None:
         self._kernel = kernel
+        self._task_type = task_type
         self._files = files
         self._listener = listener
         self._threads: dict[int, Thread] = {}
@@ -229,6 +244,10 @@ class Processes:
         thread = self._threads.get(tid) or self._meet(tid)
         thread.mm.begin(tid)
         return thread
+
+    def known(self, tid: int) -> Thread | None:
+        """The thread, if it has called before; only to tell of it."""
+        return self._threads.get(tid)
 
     def recheck(self, tid: int) -> None:
         """Something was stale about `tid`: forget what is not true any more. Gone."""
@@ -261,7 +280,9 @@ class Processes:
                 memory = os.open(f"/proc/{tgid}/mem", os.O_RDONLY)
                 process = _Process(started, self._new_mm(tid, tgid), memory)
                 self._remember(tgid, process)
-            thread = Thread(tid, tgid, process.mm, self._kernel, self._files, self._listener)
+            thread = Thread(
+                tid, tgid, process.mm, self._kernel, self._files, self._listener, self._task_type
+            )
         except OSError as error:
             self._listener.require_valid()
             raise Unreachable(f"{comm(tid)}[{tid}]: {error.strerror}") from error

@@ -17,6 +17,7 @@ from errno import ENOENT, ENOTDIR
 
 from kvm_vfio.errors import KvmVfioError, Unsupported
 from kvm_vfio.kernel.kernel import Kernel
+from kvm_vfio.kernel.observer import Observer
 from kvm_vfio.machine.model import Machine
 from kvm_vfio.profiles.profile import Profile
 from kvm_vfio.supervisor.calls import Kind
@@ -31,6 +32,8 @@ from kvm_vfio.supervisor.session import Mask, Reaper, keep_off_the_terminal
 from kvm_vfio.supervisor.session import run as run_front
 from kvm_vfio.supervisor.summary import summary
 from kvm_vfio.supervisor.sysfs import dev_tree, sys_tree
+from kvm_vfio.supervisor.tracing import Tracer
+from kvm_vfio.trace.fanout import fan_out
 from kvm_vfio.trace.recorder import Recorder
 
 _NOT_EXECUTABLE, _NOT_FOUND, _REFUSED = 126, 127, 2
@@ -79,12 +82,18 @@ class _Session:
         self._options = options
         self._front = front
         self._recorder: Recorder[Kind] = Recorder()
+        self._tracer = None if options.trace is None else Tracer(options.trace)
         self._kernel = Kernel(
             options.machine,
             options.profile,
-            observer=self._recorder,
+            observer=self._observer(),
             region_base=REGION_BASE,
         )
+
+    def _observer(self) -> Observer:
+        if self._tracer is None:
+            return self._recorder
+        return fan_out(self._recorder, self._tracer.recording)
 
     def run(self, mask: Mask) -> int:
         """The exit status."""
@@ -100,6 +109,9 @@ class _Session:
             socket.send_fds(self._front, [b"started"], [launched.pidfd])
             keep_off_the_terminal()
             _raise_file_limit()
+            if self._tracer is not None:
+                kvm = "host" if options.host_kvm else "model"
+                self._tracer.recording.start(kernel, kvm, list(options.command))
             supervisor = self._supervisor(launched)
             # What there is now stays for the whole run: nothing to look for garbage in.
             gc.freeze()
@@ -110,6 +122,8 @@ class _Session:
         except BaseException:
             reaper.end_all()
             raise
+        if self._tracer is not None:
+            self._tracer.end(_exit_status(reaper.status))
         return self._status(supervisor, exec_error(launched.channel), reaper.status)
 
     def _supervisor(self, launched: Launched) -> Supervisor:
@@ -134,7 +148,7 @@ class _Session:
             directory,
             nodes,
             host_kvm=self._options.host_kvm,
-            trace=self._options.trace,
+            tracer=self._tracer,
         )
 
     def _status(self, supervisor: Supervisor, errno: int, status: int) -> int:

@@ -71,7 +71,8 @@ class Syscalls:
         self._nodes = nodes
         self._host_vms = host_vms
         self._leaving = leaving
-        self.file: File | None = None  # what the last ioctl was about
+        self.file: File | None = None  # what the last call on an fd was about
+        self.path = b""  # what the last open named
         handlers = {
             "ioctl": self.ioctl,
             "open": self.open,
@@ -136,7 +137,7 @@ class Syscalls:
 
     def _open(self, tid: int, directory: int, path: int, flags: int) -> int:
         try:
-            name = self._processes.memory(tid).read_string(path, _PATH_LIMIT)
+            self.path = name = self._processes.memory(tid).read_string(path, _PATH_LIMIT)
         except KernelError:
             return CONTINUE
         if flags & O_PATH:
@@ -173,7 +174,7 @@ class Syscalls:
             return CONTINUE
         _, size, protection, flags, fd, offset = arguments
         thread = self._processes.thread(tid)
-        file = thread.ours(c_int(fd))
+        self.file = file = thread.ours(c_int(fd))
         if file is None or not size:
             return CONTINUE
         if not flags & MAP_SHARED:
@@ -212,7 +213,8 @@ class Syscalls:
 
     def _region_file(self, tid: int, arguments: Arguments) -> tuple[Thread, File | None]:
         thread = self._processes.thread(tid)
-        return thread, thread.ours(c_int(arguments[0]))
+        self.file = file = thread.ours(c_int(arguments[0]))
+        return thread, file
 
     def _read(self, thread: Thread, file: File, vectors: _Vectors, offset: int) -> int:
         def read(address: int, size: int, at: int) -> int:

@@ -1,89 +1,110 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a trace says of a call.
+"""What a trace says of a supervised program's calls.
 
-Rule of this file: it only runs when somebody wants a trace, and changes no answer. It reads what a
-call points to once more, before the call is answered.
+Rule of this file: it only runs when somebody wants a trace, and changes no answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from errno import errorcode
-from typing import Any
+from functools import partial
 
-from kvm_vfio.kernel.error import KernelError
+from msgspec import Struct
+
 from kvm_vfio.kernel.file import File
-from kvm_vfio.supervisor.calls import call_name, find_request
+from kvm_vfio.supervisor.calls import call_name
 from kvm_vfio.supervisor.libc import NR
-from kvm_vfio.supervisor.memory import AddressSpace
-from kvm_vfio.supervisor.processes import comm
-from kvm_vfio.supervisor.syscalls import ARGUMENTS, CONTINUE
-from kvm_vfio.trace.jsonl import Trace
+from kvm_vfio.supervisor.processes import Thread, comm
+from kvm_vfio.supervisor.syscalls import ARGUMENTS, CONTINUE, c_int
+from kvm_vfio.trace.jsonl import TraceWriter
+from kvm_vfio.trace.recording import Recording
+from kvm_vfio.trace.requests import decode
+from kvm_vfio.trace.schema import CONTINUED
+from kvm_vfio.trace.watched import WatchedTask
 
 _IOCTL = NR.get("ioctl")
-_PATHS = {NR.get("open"): 0, NR.get("openat"): 1, NR.get("openat2"): 1}
-_PATH_LIMIT = 4096
+_FLAGS = {NR.get("open"): 1, NR.get("openat"): 2}  # where the flags of an open are
+_OPENS = {*_FLAGS, NR.get("openat2")}
+_REGIONS = {NR.get(name) for name in ("pread64", "pwrite64")}
+_VECTORS = {NR.get(name) for name in ("preadv", "pwritev", "preadv2", "pwritev2")}
+_MMAP = NR.get("mmap")
+_MOST_KNOWN = 10_000  # threads
+
+Words = tuple[int, ...]
+
+
+class _Open(Struct):
+    path: str
+    flags: int | None  # openat2 has them in memory
+
+
+class _Region(Struct):
+    size: int
+    offset: int
+
+
+class _Map(Struct):
+    size: int
+    protection: int
+    flags: int
+    offset: int
+
+
+class _Words(Struct):
+    words: Words
 
 
 class Tracer:
-    """Writes the calls of a program; `call` is what `Listener.receive` returned."""
+    """Records the calls of a program; `call` is what `Listener.receive` returned."""
 
     def __init__(self, fd: int) -> None:
-        self.trace = Trace(fd)
-
-    def arguments(
-        self, call: tuple[int, ...], file: File | None, memory: AddressSpace
-    ) -> Mapping[str, Any]:
-        """The arguments of a call that is about to be answered."""
-        nr, words = call[3], call[ARGUMENTS:]
-        try:
-            if nr == _IOCTL:
-                return _of_ioctl(words, file, memory)
-            if nr in _PATHS:
-                path = memory.read_string(words[_PATHS[nr]], _PATH_LIMIT)
-                return {"path": path.decode(errors="replace")}
-        except KernelError as error:
-            return {"words": words, "unreadable": error.why}
-        return {"words": words}
+        self.writer = TraceWriter(fd)
+        self.recording = Recording(self.writer)
+        self.task_type = partial(WatchedTask, seen=self.recording.seen)
+        self._known: dict[int, Thread | None] = {}
 
     def answered(
         self,
         call: tuple[int, ...],
+        thread: Thread | None,
         file: File | None,
-        arguments: Mapping[str, Any],
+        path: bytes,
         result: int,
-        why: str | None,
-        effects: list[str],
+        why: str,
     ) -> None:
-        """A call has its answer; with `why`, if it failed or is not known."""
-        record: dict[str, Any] = {"comm": comm(call[1]), "tid": call[1]}
-        kind = type(file) if file is not None else None
-        record["call"] = call_name(call[3], kind, call[ARGUMENTS + 1] & 0xFFFF_FFFF)
-        if file is not None:
-            record["file"] = file.name
-        record["arguments"] = arguments
-        if result == CONTINUE:
-            record["answer"] = "continue"
+        """A call has its answer. `path` is what an open read, `file` what the call was about."""
+        tid, nr, words = call[1], call[3], call[ARGUMENTS:]
+        if tid not in self._known or thread not in (self._known[tid], None):
+            self._introduce(tid, thread)
+        recording = self.recording
+        answer = CONTINUED if result == CONTINUE else result
+        out = fd = None
+        args: Struct | None
+        if nr == _IOCTL:
+            fd, kind = c_int(words[0]), type(file) if file is not None else None
+            name, args, out = decode(kind, words[1] & 0xFFFF_FFFF, words[2], recording.seen)
         else:
-            record["answer"] = result if result >= 0 else errorcode.get(-result, str(result))
-        if why is not None:
-            record["why"] = why
-        if effects:
-            record["effects"] = effects
-        self.trace.write(record)
+            name = call_name(nr, None, 0)
+            if nr in _OPENS:
+                args = _Open(path.decode(errors="replace"), _flags(nr, words))
+            elif nr in _REGIONS:
+                fd, args = c_int(words[0]), _Region(words[2], words[3])
+            elif nr == _MMAP:
+                fd, args = c_int(words[4]), _Map(words[1], words[2], words[3], words[5])
+            else:
+                fd, args = (c_int(words[0]) if nr in _VECTORS else None), _Words(words)
+        recording.answered(tid, name, answer, fd=fd, file=file, args=args, out=out, why=why)
 
-    def released(self, file: File, effects: list[str]) -> None:
-        """No program has `file` any more."""
-        self.trace.write({"call": "last close", "file": file.name, "effects": effects})
+    def _introduce(self, tid: int, thread: Thread | None) -> None:
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[tid] = thread
+        self.recording.task(tid, thread.tgid if thread else tid, comm(tid))
+
+    def end(self, status: int | None) -> None:
+        """The program has ended."""
+        self.recording.end(status)
+        self.writer.close()
 
 
-def _of_ioctl(words: tuple[int, ...], file: File | None, memory: AddressSpace) -> Mapping[str, Any]:
-    request = find_request(type(file) if file is not None else None, words[1] & 0xFFFF_FFFF)
-    arguments: dict[str, Any] = {"fd": words[0] & 0xFFFF_FFFF, "argument": words[2]}
-    if request.layout is not None and words[2]:
-        fields = request.layout.unpack(memory.read(words[2], request.layout.size))
-        arguments[request.layout.name] = {
-            name: value.hex() if isinstance(value, bytes) else value
-            for name, value in fields._asdict().items()
-        }
-    return arguments
+def _flags(nr: int, words: Words) -> int | None:
+    return words[_FLAGS[nr]] & 0xFFFF_FFFF if nr in _FLAGS else None

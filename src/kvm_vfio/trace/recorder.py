@@ -47,7 +47,7 @@ class Change:
 class Recorder(Observer, Generic[Kind]):
     """The history of one kernel, as much of it as a person reads afterwards.
 
-    `heard` has what the call at hand brought about, and `effects` says it, a sentence each.
+    `heard` has what the call at hand brought about.
     """
 
     def __init__(self) -> None:
@@ -70,13 +70,6 @@ class Recorder(Observer, Generic[Kind]):
     def begin(self) -> None:
         """A call begins; `cause` now names it."""
         self.heard.clear()
-
-    def effects(self) -> list[str]:
-        """What the call has brought about until now."""
-        return [
-            said.format(vm=vm.number, member=member.name if member else "")
-            for said, vm, member in self.heard
-        ]
 
     def failed(self, kind: Kind, errno: int, why: str) -> None:
         """A call was answered with -errno; calls of one `kind` are counted together."""

@@ -3,12 +3,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 from errno import EBUSY
-from pathlib import Path
 
-from kvm_vfio.trace.jsonl import Trace
 from kvm_vfio.trace.recorder import Recorder
 
 
@@ -32,23 +28,3 @@ def test_memory_is_bounded() -> None:
     assert sum(recorder.not_modelled.values()) == 10_000
     assert len(recorder.not_modelled) < 1000
     assert len(recorder.not_reached) < 1000
-
-
-def test_a_trace_is_lines_of_json(tmp_path: Path) -> None:
-    file = tmp_path / "trace"
-    fd = os.open(file, os.O_WRONLY | os.O_CREAT)
-    trace = Trace(fd)
-    trace.write({"call": "a", "arguments": {"n": 1}})
-    assert json.loads(file.read_text())["arguments"] == {"n": 1}  # at once
-    trace.write({"call": "b"})
-    os.close(fd)
-    assert [json.loads(line)["call"] for line in file.read_text().splitlines()] == ["a", "b"]
-
-
-def test_a_trace_that_cannot_be_written_ends_and_says_why() -> None:
-    fd = os.open("/dev/full", os.O_WRONLY)
-    trace = Trace(fd)
-    trace.write({"call": "a"})
-    assert trace.failure == "No space left on device"
-    os.close(fd)
-    trace.write({"call": "b"})

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 class Domain:
     """The domain of one or more IOMMU groups."""
 
-    __slots__ = ("enforces_coherency", "iommu_groups")
+    __slots__ = ("enforces_coherency", "iommu_groups", "number")
 
     def __init__(self, iommu_group: IommuGroup) -> None:
+        self.number = 0  # until a container keeps it
         self.iommu_groups = [iommu_group]
         self.enforces_coherency = _enforceable(iommu_group)
 

@@ -46,7 +46,7 @@ class KvmVfio(KvmDevice):
     `coherent_epoch` is the state of VFIO in which every member was coherent, None for none.
     """
 
-    __slots__ = ("coherent_epoch", "external", "lock", "members", "noncoherent")
+    __slots__ = ("coherent_epoch", "external", "lock", "members", "noncoherent", "number")
     name = "kvm-vfio"
 
     def __init__(self, vm: Vm) -> None:
@@ -54,11 +54,14 @@ class KvmVfio(KvmDevice):
         if any(isinstance(device, KvmVfio) for device in vm.devices):
             raise KernelError(EBUSY, "the VM has a KVM-VFIO device already, and can have one")
         super().__init__(vm)
+        vm.kernel.kvm_vfio_created += 1
+        self.number = vm.kernel.kvm_vfio_created
         self.lock = vm.kernel.lock("kv->lock")
         self.external = vm.kernel.external
         self.members: dict[Member, None] = {}
         self.noncoherent = False
         self.coherent_epoch: int | None = self.external.epoch
+        vm.kernel.observer.kvm_vfio_created(self)
 
     def has_attr(self, attr_group: int, attr: int) -> int:
         """kvm_vfio_has_attr. ENXIO for all but ADD and DEL."""

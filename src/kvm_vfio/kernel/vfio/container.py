@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 class Container:
     """struct vfio_container: its groups in the order they came, and its IOMMU driver's state."""
 
-    __slots__ = ("iommu", "kernel", "lock", "vfio_groups")
+    __slots__ = ("iommu", "kernel", "lock", "number", "vfio_groups")
 
     def __init__(self, kernel: Kernel) -> None:
+        kernel.containers_created += 1
         self.kernel = kernel
+        self.number = kernel.containers_created
         self.lock = kernel.lock("container->group_lock")
         self.vfio_groups: list[VfioGroup] = []
         self.iommu: Type1 | None = None
@@ -55,6 +57,7 @@ class Container:
             self.kernel.external.epoch += 1
             iommu_group.owner = vfio_group
             self.vfio_groups.append(vfio_group)
+            self.kernel.observer.group_attached(vfio_group, self)
 
     def detach_group(self, vfio_group: VfioGroup) -> None:
         """vfio_group_detach_container: the last group takes the IOMMU and every mapping along."""
@@ -67,6 +70,7 @@ class Container:
             if self.iommu is not None and not self.vfio_groups:
                 self.iommu.release()
                 self.iommu = None
+            self.kernel.observer.group_detached(vfio_group, self)
 
     def set_iommu(self, kind: int) -> None:
         """vfio_ioctl_set_iommu. EINVAL: no group, or set already; ENODEV; what attaching says."""
@@ -82,6 +86,7 @@ class Container:
                 iommu.attach_group(vfio_group.iommu_group)
             self.kernel.external.epoch += 1
             self.iommu = iommu
+            self.kernel.observer.iommu_set(self)
 
 
 class ContainerFile(File):

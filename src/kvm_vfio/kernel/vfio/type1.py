@@ -143,6 +143,8 @@ class Type1:
                     other.iommu_groups.append(iommu_group)
                     break
             else:
+                self.kernel.domains_created += 1
+                domain.number = self.kernel.domains_created
                 self.domains.append(domain)
             self.iova_ranges = self._find_iova_ranges()
 

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Ioctls by name, with the fields of their argument.
+
+Rule of this file: it decodes what the kernel has read or written, and reads nothing itself. A
+structure is told as far as it was there: one that grows is as long as its caller made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from msgspec import Struct, defstruct
+
+from kvm_vfio.kernel.file import File
+from kvm_vfio.kernel.ioctl import Argument
+from kvm_vfio.trace.watched import Seen
+from kvm_vfio.uapi import kvm, vfio
+from kvm_vfio.uapi.layout import Layout, Request
+
+_KNOWN = {
+    **kvm.SYSTEM_REQUESTS,
+    **kvm.VM_REQUESTS,
+    **vfio.GROUP_REQUESTS,
+    **vfio.DEVICE_REQUESTS,
+    **vfio.CONTAINER_REQUESTS,
+}
+
+
+class Value(Struct):
+    """An argument that is a number, or an address that was not read."""
+
+    arg: int
+
+
+class Text(Struct):
+    """An argument that is the address of a string."""
+
+    text: str
+
+
+def find_request(kind: type[File] | None, number: int) -> Request:
+    """The request `number`: VFIO gives a number out again for another kind of file."""
+    row = kind.row(number) if kind is not None else None
+    if row is not None:
+        return row.request
+    return _KNOWN.get(number) or Request(number, f"ioctl {number:#010x}")
+
+
+@lru_cache(maxsize=1024)  # a program can ask for any number
+def _request(kind: type[File] | None, number: int) -> tuple[str, Layout[Any] | None, bool]:
+    """Name, structure, and whether the argument is never an address."""
+    row = kind.row(number) if kind is not None else None
+    request = find_request(kind, number)
+    return request.name, request.layout, row is not None and row.argument is Argument.VALUE
+
+
+@lru_cache(maxsize=1024)
+def _reader(layout: Layout[Any], size: int) -> Callable[[bytes], Struct]:
+    """Makes the record of a structure of which `size` bytes are there."""
+    ends = [*list(layout.offsets.values())[1:], layout.size]
+    fields = [name for name, end in zip(layout.offsets, ends, strict=True) if end <= size]
+    blank = layout.unpack_fields(bytes(layout.size))
+    raw = any(isinstance(value, bytes) for value in blank)
+    made: Callable[..., Struct] = defstruct(layout.name, [(name, Any) for name in fields])
+    count, missing = len(fields), bytes(max(layout.size - size, 0))
+    unpack, whole = layout.unpack_fields, layout.size
+
+    def read(data: bytes) -> Struct:
+        values = unpack(data[:whole] + missing)[:count]
+        if raw:
+            values = tuple(v.hex() if isinstance(v, bytes) else v for v in values)
+        return made(*values)
+
+    return read
+
+
+def decode(
+    kind: type[File] | None, number: int, arg: int, seen: Seen
+) -> tuple[str, Struct | None, Struct | None]:
+    """The name of a request, what its argument was, and what it was when the call returned."""
+    name, layout, is_value = _request(kind, number)  # type: ignore[arg-type]  # a class can be hashed
+    if is_value:
+        return name, Value(arg), None
+    data = seen.read.get(arg)
+    if data is not None and layout is not None:
+        written = seen.written.get(arg) if seen.written else None
+        out = None if written is None else _reader(layout, len(written))(written)
+        return name, _reader(layout, len(data))(data), out
+    if arg in seen.strings:
+        return name, Text(seen.strings[arg].decode(errors="replace")), None
+    return name, Value(arg), None
