@@ -13,7 +13,8 @@ Below the model lie the values it is made from: `machine` (the hardware, describ
 can go wrong that is not an errno, and `trace` the record of every call and decision.
 
 From Python, begin with `model()`, a process on a model kernel, or `HostSyscalls()`, this one on the
-running kernel, and give it to `Kvm`, `Container` and `Group`.
+running kernel, and give it to `Kvm`, `Container` and `Group`. A device of one's own is a subclass
+of `DeviceModel`.
 """
 
 from importlib import import_module
@@ -32,13 +33,19 @@ if TYPE_CHECKING:
     )
     from kvm_vfio.errors import InputError, KvmVfioError, NotModelled, Unsupported
     from kvm_vfio.host import HostSyscalls
+    from kvm_vfio.kernel.iommu.dma import DmaFault
+    from kvm_vfio.kernel.pci.model import DeviceModel, Register, Registers
     from kvm_vfio.machine.load import load_machine
+    from kvm_vfio.machine.model import Bar, Msi, Msix, PciDevice
     from kvm_vfio.syscalls import Buffer, Syscalls
 
 __all__ = [
+    "Bar",
     "Buffer",
     "Container",
     "Device",
+    "DeviceModel",
+    "DmaFault",
     "Group",
     "HostSyscalls",
     "InputError",
@@ -46,7 +53,12 @@ __all__ = [
     "KvmVfio",
     "KvmVfioError",
     "ModelSyscalls",
+    "Msi",
+    "Msix",
     "NotModelled",
+    "PciDevice",
+    "Register",
+    "Registers",
     "Syscalls",
     "Unsupported",
     "Vm",
@@ -57,6 +69,9 @@ __all__ = [
 _HOME = {
     "HostSyscalls": "host",
     "load_machine": "machine.load",
+    "DmaFault": "kernel.iommu.dma",
+    **dict.fromkeys(("DeviceModel", "Register", "Registers"), "kernel.pci.model"),
+    **dict.fromkeys(("Bar", "Msi", "Msix", "PciDevice"), "machine.model"),
     **dict.fromkeys(("Buffer", "Syscalls"), "syscalls"),
     **dict.fromkeys(("InputError", "KvmVfioError", "NotModelled", "Unsupported"), "errors"),
 }

@@ -8,6 +8,7 @@ An errno is an answer, and answers are not errors: inside the model they travel 
     +-- NotModelled     Linux has an answer here and this project does not know it
     +-- InputError      a machine file, scenario or command line is wrong: place, reason, remedy
     +-- Unsupported     this computer lacks something the request needs: what, and how to get it
+    +-- StorageError    the file a device keeps its data in cannot be read or written
 """
 
 
@@ -25,3 +26,7 @@ class InputError(KvmVfioError):
 
 class Unsupported(KvmVfioError):
     """This computer cannot do what was asked. The message is one sentence with the remedy."""
+
+
+class StorageError(KvmVfioError):
+    """A device's data cannot be read or written. The device tells its driver, as a disk does."""

@@ -22,6 +22,7 @@ from kvm_vfio.kernel.memory import PAGE, AddressSpace, Region
 from kvm_vfio.kernel.observer import Observer
 from kvm_vfio.kernel.x86.wbinvd import why_wbinvd
 from kvm_vfio.machine.model import Machine
+from kvm_vfio.machine.storage import open_storage
 from kvm_vfio.profiles import DEFAULT, PROFILES
 from kvm_vfio.syscalls import Buffer, MemoryBuffer
 from kvm_vfio.uapi.fcntl import O_PATH
@@ -297,4 +298,5 @@ def model(
     if snoop_control is not None:
         iommus = (replace(iommu, snoop_control=snoop_control) for iommu in machine.iommus)
         machine = replace(machine, iommus=tuple(iommus))
-    return ModelSyscalls(Kernel(machine, PROFILES[linux], observer=observer))
+    kernel = Kernel(machine, PROFILES[linux], observer=observer, open_storage=open_storage)
+    return ModelSyscalls(kernel)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from errno import ENOENT, EWOULDBLOCK
 
+from kvm_vfio.errors import NotModelled
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import File
 from kvm_vfio.kernel.iommu.group import IommuGroup, PciFunction
@@ -19,6 +20,7 @@ from kvm_vfio.kernel.kvm.vfio import KvmVfio, KvmVfioPicture
 from kvm_vfio.kernel.kvm.vm import Vm
 from kvm_vfio.kernel.lock import Lock, LockWatcher
 from kvm_vfio.kernel.observer import Observer
+from kvm_vfio.kernel.pci.storage import Storage
 from kvm_vfio.kernel.task import Files, Mm, Task
 from kvm_vfio.kernel.vfio.container import Container, ContainerFile
 from kvm_vfio.kernel.vfio.external import ContainerUsers, External, OpenFiles
@@ -52,7 +54,8 @@ class Kernel:
     `observer` hears of every effect. `allocate` is called with the name of a structure before each
     allocation a caller can make fail, and may raise KernelError(ENOMEM). `selects_kvm_vfio` is
     whether the architecture builds the KVM-VFIO device (CONFIG_KVM_VFIO). `region_base` is added to
-    the offset of every VFIO region; Linux's is 0.
+    the offset of every VFIO region; Linux's is 0. `open_storage` opens, by its path, a file that a
+    device keeps its data in.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Kernel:
         lock_watcher: LockWatcher | None = None,
         selects_kvm_vfio: bool = True,
         region_base: int = 0,
+        open_storage: Callable[[str], Storage] | None = None,
     ) -> None:
         self.machine = machine
         self.profile = profile
@@ -73,6 +77,7 @@ class Kernel:
         self.lock_watcher = lock_watcher
         self.selects_kvm_vfio = selects_kvm_vfio
         self.region_base = region_base
+        self.open_storage = open_storage or _no_storage
 
         self.vms: dict[int, Vm] = {}
         self.locked_vm: dict[Mm, int] = {}  # bytes that DMA mappings pin, by whose memory it is
@@ -151,6 +156,10 @@ class Kernel:
             ),
             vfio_groups=tuple(group.picture() for group in self.vfio_groups.values()),
         )
+
+
+def _no_storage(path: str) -> Storage:
+    raise NotModelled(f"{path}: this kernel has no files to keep a device's data in")
 
 
 def open_vfio_group(file: File) -> VfioGroup | None:

@@ -48,6 +48,16 @@ class Region:
         if file is not None:
             file.get()
 
+    def read(self, address: int, size: int) -> bytes:
+        """`Pages.read`: what is pinned stays, mapped or not."""
+        at = address - self.start
+        return self.data[at : at + size].tobytes()
+
+    def write(self, address: int, data: bytes) -> None:
+        """`Pages.write`."""
+        at = address - self.start
+        self.data[at : at + len(data)] = data
+
     def copy(self) -> Region:
         """What a forked child has at the same place: a mapped file is shared, all else copied."""
         data = bytearray(self.data) if self.file is None else self.data
@@ -186,12 +196,39 @@ class AddressSpace:
                 break
         return bytes(text)
 
-    def pinnable(self, address: int, size: int, *, write: bool) -> bool:
-        """`Mm.pinnable`."""
-        end = address + size
+    def pin(self, address: int, size: int, *, write: bool) -> Region | Regions | None:
+        """`Mm.pin`."""
+        end, regions = address + size, []
         while address < end:
             region = self.find(address)
             if region is None or not (region.writable if write else region.readable):
-                return False
+                return None
+            regions.append(region)
             address = region.end
-        return True
+        return regions[0] if len(regions) == 1 else Regions(regions)
+
+
+class Regions:
+    """Regions that follow each other, as `Pages`."""
+
+    __slots__ = ("_regions",)
+
+    def __init__(self, regions: list[Region]) -> None:
+        self._regions = regions
+
+    def read(self, address: int, size: int) -> bytes:
+        """`Pages.read`."""
+        end = address + size
+        return b"".join(
+            region.read(low, high - low)
+            for region in self._regions
+            if (low := max(address, region.start)) < (high := min(end, region.end))
+        )
+
+    def write(self, address: int, data: bytes) -> None:
+        """`Pages.write`."""
+        end = address + len(data)
+        for region in self._regions:
+            low, high = max(address, region.start), min(end, region.end)
+            if low < high:
+                region.write(low, data[low - address : high - address])

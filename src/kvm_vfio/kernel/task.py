@@ -18,6 +18,19 @@ if TYPE_CHECKING:
     from kvm_vfio.kernel.kernel import Kernel
 
 
+class Pages(Protocol):
+    """Pinned memory, by the addresses it had: devices reach it whatever the program does then.
+
+    EFAULT: it cannot be reached any more, which Linux does not know.
+    """
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes, all of them in the range."""
+
+    def write(self, address: int, data: bytes) -> None:
+        """All of `data`, within the range; with EFAULT, what lies before the fault is written."""
+
+
 class Mm(Protocol):
     """An address space. Threads share one; a forked child has its own, so identity is the check."""
 
@@ -30,8 +43,8 @@ class Mm(Protocol):
     def read_string(self, address: int, limit: int) -> bytes:
         """The bytes before the first NUL, at most `limit` of them; KernelError(EFAULT)."""
 
-    def pinnable(self, address: int, size: int, *, write: bool) -> bool:
-        """Whether every page of the range is mapped, and writable if `write`, for DMA."""
+    def pin(self, address: int, size: int, *, write: bool) -> Pages | None:
+        """Pin the range for DMA; None unless every page is mapped, and writable if `write`."""
 
 
 class Files(Protocol):

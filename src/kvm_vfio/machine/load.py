@@ -12,7 +12,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from itertools import islice
@@ -24,6 +24,7 @@ import msgspec
 
 from kvm_vfio.errors import InputError
 from kvm_vfio.machine.check import ADDRESS, Fault, faults, msix_sizes
+from kvm_vfio.machine.devices import Model, device_model, device_models, option_types
 from kvm_vfio.machine.lines import Lines, join
 from kvm_vfio.machine.model import Bar, BarKind, Iommu, IommuGroup, Machine, Msi, Msix, PciDevice
 
@@ -80,6 +81,9 @@ class _Device(msgspec.Struct):
     msix: _Msix | None = None
     multifunction: bool = False
     reset: bool = False
+    model: str | None = None
+    options: dict[str, Any] = {}  # the model says what is in it
+    trap: bool = True
 
 
 class _Group(msgspec.Struct):
@@ -115,9 +119,12 @@ class _Keys:
     arrays: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
 
+    without: tuple[str, ...] = ()
+
     @cached_property
     def known(self) -> tuple[str, ...]:
-        return tuple(field.encode_name for field in msgspec.structs.fields(self.struct))
+        names = (field.encode_name for field in msgspec.structs.fields(self.struct))
+        return tuple(name for name in names if name not in self.without)
 
 
 _KEYS: Mapping[str, _Keys] = {
@@ -129,6 +136,21 @@ _KEYS: Mapping[str, _Keys] = {
         required=("address", "vendor", "device", "class"),
         arrays=("bars",),
         tables=("msi", "msix"),
+        without=("options", "trap"),
+    ),
+    "modelled device": _Keys(
+        _Device,
+        required=("address",),
+        # What the model says.
+        without=(
+            "bars",
+            "interrupt_pin",
+            "msi",
+            "msix",
+            "pci_express",
+            "power_management",
+            "reset",
+        ),
     ),
     "bars": _Keys(_Bar, required=("index", "size")),
     "msi": _Keys(_Msi),
@@ -168,7 +190,8 @@ _ARRAY_REMEDIES: Mapping[str, str] = {
 
 def _wrong_keys(table: Mapping[str, Any], kind: str, where: str) -> Iterator[Fault]:
     """The keys that `table` should not have, and those it should, here and in the tables below."""
-    keys = _KEYS[kind]
+    modelled = kind == "device" and "model" in table
+    keys = _KEYS["modelled device" if modelled else kind]
     for key in table:
         if key not in keys.known:
             near = difflib.get_close_matches(key, keys.known, 1)
@@ -262,6 +285,7 @@ def _shown(text: str) -> str:
 # -- from tables to values ------------------------------------------------------------------------
 
 _PINS = (None, "A", "B", "C", "D")
+_SIZE = re.compile(r"[0-9]{1,15}[KMGT]?")
 _UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
 
 
@@ -290,6 +314,84 @@ def _iommu(table: _Iommu, index: int) -> Iommu:
 
 
 def _device(table: _Device) -> PciDevice:
+    return _described(table) if table.model is None else _modelled(table)
+
+
+def _modelled(table: _Device) -> PciDevice:
+    """What the model makes of it, with the ids that the file gives; `_model_faults` judges."""
+    address = _canonical(table.address)
+    try:
+        model = device_model(table.model or "")
+        device = model.at(address, trap=table.trap, **_options(model, table.options))
+    except (KeyError, TypeError, ValueError, InputError):
+        return PciDevice(address, 0, 0, 0)
+    return replace(
+        device,
+        vendor=table.vendor or device.vendor,
+        device=table.device or device.device,
+        class_code=table.class_ or device.class_code,
+        subsystem_vendor=table.subsystem_vendor or device.subsystem_vendor,
+        subsystem_device=table.subsystem_device or device.subsystem_device,
+        revision=table.revision or device.revision,
+        multifunction=table.multifunction or device.multifunction,
+        driver=None if table.driver == "none" else table.driver,
+    )
+
+
+def _options(model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes as numbers: "64M" where a whole number is wanted."""
+    kinds = option_types(model)
+    return {
+        name: _bytes(value)
+        if kinds.get(name) is int and isinstance(value, str) and _SIZE.fullmatch(value)
+        else value
+        for name, value in options.items()
+    }
+
+
+def _model_faults(table: _Machine) -> Iterator[Fault]:
+    """What is wrong with models and their options."""
+    for i, iommu in enumerate(table.iommu):
+        for g, group in enumerate(iommu.group):
+            for d, device in enumerate(group.device):
+                if device.model is not None:
+                    for place, reason in _wrong_model(device.model, device):
+                        yield Fault(f"iommu[{i}].group[{g}].device[{d}].{place}", reason)
+
+
+def _wrong_model(name: str, table: _Device) -> Iterator[Fault]:
+    try:
+        model = device_model(name)
+    except KeyError:
+        known = _listed(tuple(device_models()))
+        yield Fault("model", f"there is no device model {_shown(name)}; there are {known}")
+        return
+    except InputError as error:
+        yield Fault("model", f"{error}; mend it, or install it anew")
+        return
+    wrong = list(_wrong_options(option_types(model), _options(model, table.options)))
+    yield from wrong
+    if not wrong:
+        try:
+            model.at(table.address, trap=table.trap, **_options(model, table.options))
+        except ValueError as error:
+            yield Fault("options", str(error))
+
+
+def _wrong_options(kinds: Mapping[str, type], options: Mapping[str, Any]) -> Iterator[Fault]:
+    for name, value in options.items():
+        if name not in kinds:
+            near = difflib.get_close_matches(name, kinds, 1)
+            there = f"they are {', '.join(kinds)}" if kinds else "the model has none"
+            remedy = f"did you mean {near[0]}?" if near else there
+            yield Fault("options", f"there is no option {_shown(name)}; {remedy}")
+        elif type(value) is not kinds[name]:
+            wanted = kinds[name].__name__
+            remedy = _REMEDIES["int | str" if wanted == "int" else wanted]
+            yield Fault("options", f"{name} must be {_WORDS[wanted]}; {remedy}")
+
+
+def _described(table: _Device) -> PciDevice:
     return PciDevice(
         address=_canonical(table.address),
         vendor=table.vendor,
@@ -344,7 +446,8 @@ def describe(data: dict[str, Any], name: str) -> tuple[Machine, list[Fault]]:
     wrong_keys = list(islice(_wrong_keys(data, "", ""), MOST_FAULTS))
     table, wrong_types = _typed(data)
     machine = _machine(table, name)
-    found = wrong_keys + wrong_types
+    wrong_models = list(islice(_model_faults(table), MOST_FAULTS))
+    found = wrong_keys + wrong_types + wrong_models
     if max(len(wrong_keys), len(wrong_types)) < MOST_FAULTS:
         told = {_OF_BARS.sub(".bars", fault.place) for fault in found}
         others = (f for f in faults(machine) if told.isdisjoint(_around(f.place)))

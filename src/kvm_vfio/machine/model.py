@@ -10,9 +10,10 @@ exactly one IOMMU, so a description cannot say otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 
 class BarKind(Enum):
@@ -53,12 +54,26 @@ class Msix:
 
 
 @dataclass(frozen=True, slots=True)
+class Behaviour:
+    """What makes a device do something: a device model, and its options.
+
+    `model(bus, options)` makes one (`kvm_vfio.kernel.pci.model`). `trap`: BARs with registers
+    cannot be mapped, so that every access reaches them; without it they can, as on hardware, and
+    registers behave by read and write alone.
+    """
+
+    model: Callable[[Any, Any], Any]
+    options: object = None
+    trap: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class PciDevice:
     """One PCI function.
 
     `address` is the full "0000:00:10.0"; `class_code` has 24 bits; `interrupt_pin` is 0 (none) to 4
     (INTD); `driver` is what holds the device when the machine starts, None for nobody; `reset` says
-    whether the function can be reset by itself.
+    whether the function can be reset by itself. Without `behaviour` its BARs are memory.
     """
 
     address: str
@@ -77,6 +92,7 @@ class PciDevice:
     multifunction: bool = False
     reset: bool = False
     driver: str | None = "vfio-pci"
+    behaviour: Behaviour | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ class Profile:
     # VFIO devices
     msix_grows: bool  # more MSI-X vectors can be enabled later; GET_IRQ_INFO without NORESIZE
     every_device_reports_errors: bool  # IRQ index 3 is there, PCI Express or not
+    region_access_width: int  # bytes of the widest access that a read or write of a BAR becomes
     hot_reset_counts_first: bool  # PCI_HOT_RESET of no group: EINVAL before ENODEV for the bus
 
     # type1

@@ -45,6 +45,7 @@ PATCH = Profile(
     info_size=16,
     msix_grows=False,
     every_device_reports_errors=False,
+    region_access_width=4,
     hot_reset_counts_first=False,
     domain_scope=DomainScope.EVERY_UNIT,
     type1v2=False,
@@ -119,6 +120,7 @@ LINUX_6_12 = replace(
     device_open_holds_vm=True,
     info_size=24,  # a881b496941f (6.6)
     msix_grows=True,
+    region_access_width=8,
     hot_reset_counts_first=True,
 )
 

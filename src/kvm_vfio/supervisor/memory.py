@@ -29,6 +29,7 @@ _MOST_FOLLOWERS = 1000
 
 _libc = ctypes.PyDLL(None)  # these calls do not block: not worth letting other threads in
 _ONE = ctypes.c_ulong(1)
+_TWO = ctypes.c_ulong(2)
 _THREE = ctypes.c_ulong(3)
 _NONE = ctypes.c_ulong(0)
 
@@ -184,8 +185,11 @@ class AddressSpace:
                 break
         return text
 
-    def pinnable(self, address: int, size: int, *, write: bool) -> bool:
-        """`Mm.pinnable`."""
+    def pin(self, address: int, size: int, *, write: bool) -> ProgramPages | None:
+        """`Mm.pin`: it holds nothing, so that what the program unmaps is gone for devices too."""
+        return ProgramPages(self) if self._is_there(address, size, write=write) else None
+
+    def _is_there(self, address: int, size: int, *, write: bool) -> bool:
         end = address + size
         for start, stop, permissions in self._mappings():
             if start > address:
@@ -198,12 +202,63 @@ class AddressSpace:
                 return True
         return False
 
+    # -- for devices, whoever calls just now -------------------------------------------------------
+
+    def read_pinned(self, address: int, size: int) -> bytes:
+        """`Pages.read`."""
+        mark = len(self._mark)
+        buffer = ctypes.create_string_buffer(mark + size)
+        there = (ctypes.c_uint64 * 4)(self._remote[0], mark, address, size)
+        done = self._move_pinned(_readv, buffer, there)
+        if buffer.raw[:mark] != self._mark:
+            raise KernelError(EFAULT, "the program that mapped it is gone")
+        if done < mark + size:
+            raise _unmapped(address + max(done - mark, 0))
+        return buffer.raw[mark:]
+
+    def write_pinned(self, address: int, data: bytes) -> None:
+        """`Pages.write`."""
+        self.read_pinned(address, 0)  # is this still the same program?
+        there = (ctypes.c_uint64 * 4)(address, len(data), 0, 0)
+        buffer = ctypes.create_string_buffer(data, len(data))
+        done = self._move_pinned(_writev, buffer, there)
+        if done < len(data):
+            raise _unmapped(address + max(done, 0))
+
+    def _move_pinned(
+        self,
+        call: Callable[..., int],
+        buffer: ctypes.Array[ctypes.c_char],
+        there: ctypes.Array[ctypes.c_uint64],
+    ) -> int:
+        local = (ctypes.c_uint64 * 2)(ctypes.addressof(buffer), len(buffer))
+        ours = ctypes.c_void_p(ctypes.addressof(local))
+        theirs = ctypes.c_void_p(ctypes.addressof(there))
+        done = call(self._caller, ours, _ONE, theirs, _TWO, _NONE)
+        if done < 0:  # the thread that called last may be gone, and its process not
+            done = call(ctypes.c_int(self.tgid), ours, _ONE, theirs, _TWO, _NONE)
+        return done
+
     def _mappings(self) -> Iterator[tuple[int, int, str]]:
         with open(f"/proc/{self._caller.value}/maps", encoding="ascii", errors="replace") as maps:
             for line in maps:
                 bounds, permissions, _ = line.split(" ", 2)
                 start, _, stop = bounds.partition("-")
                 yield int(start, 16), int(stop, 16), permissions
+
+
+class ProgramPages:
+    """A program's memory as devices reach it: see `AddressSpace.pin`."""
+
+    __slots__ = ("read", "write")
+
+    def __init__(self, mm: AddressSpace) -> None:
+        self.read = mm.read_pinned
+        self.write = mm.write_pinned
+
+
+def _unmapped(address: int) -> KernelError:
+    return KernelError(EFAULT, f"the program has nothing at {address:#x} any more")
 
 
 def _fault(address: int, size: int) -> KernelError:

@@ -19,6 +19,7 @@ from kvm_vfio.errors import KvmVfioError, Unsupported
 from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.observer import Observer
 from kvm_vfio.machine.model import Machine
+from kvm_vfio.machine.storage import open_storage
 from kvm_vfio.profiles.profile import Profile
 from kvm_vfio.supervisor.calls import Kind
 from kvm_vfio.supervisor.filter import REGION_BASE, assemble
@@ -88,6 +89,7 @@ class _Session:
             options.profile,
             observer=self._observer(),
             region_base=REGION_BASE,
+            open_storage=open_storage,
         )
 
     def _observer(self) -> Observer:

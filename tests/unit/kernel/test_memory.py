@@ -46,7 +46,7 @@ def test_where_nothing_is_mapped_every_access_faults(
     assert faults(mm.read, address, 1)
     assert faults(mm.write, address, b"x")
     assert faults(mm.read_string, address, 10)
-    assert not mm.pinnable(address, 1, write=False)
+    assert not mm.pin(address, 1, write=False)
 
 
 def test_an_access_that_runs_into_a_hole_faults_and_writes_nothing(mm: AddressSpace) -> None:
@@ -62,7 +62,7 @@ def test_an_access_may_cross_from_one_mapping_into_the_next(mm: AddressSpace) ->
     assert first.end == second.start
     mm.write(first.end - 2, b"1234")
     assert mm.read(first.end - 3, 6) == b"\x001234\x00"
-    assert mm.pinnable(first.start, 2 * PAGE, write=True)
+    assert mm.pin(first.start, 2 * PAGE, write=True)
 
 
 @pytest.mark.parametrize("writable", [False, True])
@@ -73,8 +73,8 @@ def test_protection_decides_what_a_page_allows(
     region = mm.map(PAGE, readable=readable, writable=writable)
     assert readable or faults(mm.read, region.start, 1)
     assert writable or faults(mm.write, region.start, b"x")
-    assert mm.pinnable(region.start, PAGE, write=False) == readable
-    assert mm.pinnable(region.start, PAGE, write=True) == writable
+    assert bool(mm.pin(region.start, PAGE, write=False)) == readable
+    assert bool(mm.pin(region.start, PAGE, write=True)) == writable
 
 
 def test_a_page_that_becomes_unreadable_faults_although_it_was_read_before(
@@ -105,8 +105,8 @@ def test_memory_of_somebody_else_is_mapped_and_not_copied(mm: AddressSpace) -> N
 
 def test_pinning_wants_every_page_of_the_range(mm: AddressSpace) -> None:
     region = mm.map(2 * PAGE)
-    assert mm.pinnable(region.start, 2 * PAGE, write=True)
-    assert not mm.pinnable(region.start, 2 * PAGE + 1, write=True)
+    assert mm.pin(region.start, 2 * PAGE, write=True)
+    assert not mm.pin(region.start, 2 * PAGE + 1, write=True)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvm_vfio.errors import InputError
+from kvm_vfio.kernel.pci.edu import Edu
 from kvm_vfio.machine.load import (
     _KEYS,
     LIMIT,
@@ -546,6 +548,60 @@ def refused(path: str | Path) -> str:
     with pytest.raises(InputError) as caught:
         load_machine(path)
     return str(caught.value)
+
+
+# -- models ----------------------------------------------------------------------------------------
+
+MODELLED = """\
+[[iommu]]
+[[iommu.group]]
+number = 1
+[[iommu.group.device]]
+address = "00:10.0"
+model = "edu"
+options = { dma_mask = 0xffffffff }
+subsystem_device = 0x77
+"""
+
+
+def test_a_device_with_a_model() -> None:
+    ((_, device),) = parse(MODELLED, "m.toml").devices()
+    expected = Edu.at("0000:00:10.0", dma_mask=0xFFFF_FFFF)
+    assert device == replace(expected, subsystem_device=0x77)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('"edu"', '"eud"', '6: {}.model {}: there is no device model "eud"; there are '),
+        ('"edu"', "7", "6: {}.model {}: it must be text, not a whole number; put it in quotes"),
+        ("dma_mask", "mask", '7: {}.options {}: there is no option "mask"; did you mean dma_mask?'),
+        ("0xffffffff", '"x"', "7: {}.options {}: dma_mask must be a whole number; write a number"),
+        ("0xffffffff", "-1", "7: {}.options {}: a mask of address bits is not negative; write "),
+        ("{ dma_mask = 0xffffffff }", "3", "7: {}.options {}: it must be a table, not a whole "),
+        ("subsystem_device", "bars", '8: {}.bars {}: there is no key "bars" here; the keys are '),
+    ],
+)
+def test_what_is_wrong_with_a_model(old: str, new: str, sentence: str) -> None:
+    with pytest.raises(InputError) as refused:
+        parse(MODELLED.replace(old, new), "m.toml")
+    told = str(refused.value)
+    assert told.startswith("m.toml:" + sentence.format(FIRST, A))
+    assert "\n" not in told or old == "subsystem_device"
+
+
+def test_a_size_as_text() -> None:
+    text = MODELLED.replace("0xffffffff", '"64K"')
+    ((_, device),) = parse(text, "m.toml").devices()
+    assert device == replace(Edu.at("0000:00:10.0", dma_mask=65536), subsystem_device=0x77)
+
+
+def test_options_without_a_model() -> None:
+    with pytest.raises(InputError, match='there is no key "options" here'):
+        parse(MODELLED.replace('model = "edu"', "vendor = 1\ndevice = 2\nclass = 3"), "m.toml")
+
+
+# -- files -----------------------------------------------------------------------------------------
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:

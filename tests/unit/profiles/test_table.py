@@ -28,8 +28,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from kvm_vfio.kernel.memory import PAGE
+from kvm_vfio.kernel.pci.edu import Edu
 from kvm_vfio.kernel.vfio.container import ContainerFile
-from kvm_vfio.machine.model import Machine
+from kvm_vfio.machine.model import Iommu, IommuGroup, Machine
 from kvm_vfio.profiles import DEFAULT, PROFILES, Profile
 from kvm_vfio.uapi import kvm, vfio
 from tests.unit.kernel.program import (
@@ -172,6 +173,16 @@ def flags_of_an_irq(group: int, index: int) -> Callable[[Profile], int]:
     return scenario
 
 
+def eight_bytes_of_edu(profile: Profile) -> int:
+    """The device takes 4 bytes at a time there; what it takes not reads as all ones."""
+    machine = Machine("test", (Iommu("dmar0", (IommuGroup(1, (Edu.at(ADDRESS[1]),)),)),))
+    vmm = start_vmm(profile, machine, group=1)
+    device = vmm.program.device_fd(vmm.group, ADDRESS[1])
+    data = vmm.program.read(device, 8, 0)
+    assert isinstance(data, bytes)
+    return int.from_bytes(data, "little", signed=True)
+
+
 def a_hot_reset_of_no_group(profile: Profile) -> int:
     vmm = start_vmm(profile)
     device = vmm.program.device_fd(vmm.group, ADDRESS[1])
@@ -288,6 +299,7 @@ SCENARIOS = {
     "info_size": Scenario(bytes_of_device_info, {"2013": 16, "5.10": 20, "6.12": 24}),
     "msix_grows": Scenario(flags_of_an_irq(4, 2), {"2013": 9, "6.12": 1}),
     "every_device_reports_errors": Scenario(flags_of_an_irq(1, 3), {"2013": -EINVAL, "7.3": 9}),
+    "region_access_width": Scenario(eight_bytes_of_edu, {"2013": 0x010000ED, "6.12": -1}),
     "hot_reset_counts_first": Scenario(a_hot_reset_of_no_group, {"2013": -ENODEV, "6.12": -EINVAL}),
     "domain_scope": Scenario(extension(vfio.VFIO_DMA_CC_IOMMU, group=7), {"2013": 0, "6.1": 1}),
     "type1v2": Scenario(setting_an_iommu(vfio.VFIO_TYPE1v2_IOMMU), {"2013": -ENODEV, "5.10": 0}),

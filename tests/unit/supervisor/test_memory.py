@@ -64,7 +64,7 @@ def test_what_is_not_there(mm: AddressSpace, where: int) -> None:
         with pytest.raises(KernelError, match="not all there") as error:
             access()
         assert error.value.errno == 14
-    assert not mm.pinnable(where & -PAGE, PAGE, write=False)
+    assert not mm.pin(where & -PAGE, PAGE, write=False)
 
 
 def test_memory_without_access_is_not_there(mm: AddressSpace, pages: Pages) -> None:
@@ -97,12 +97,12 @@ def test_strings(mm: AddressSpace, pages: Pages) -> None:
     assert mm.read_string(pages.address + 2 * PAGE - 4, 4096) == b"end"
 
 
-def test_pinnable(mm: AddressSpace, pages: Pages) -> None:
-    assert mm.pinnable(pages.address, 2 * PAGE, write=True)
-    assert not mm.pinnable(pages.address, 3 * PAGE, write=False)
+def test_pin(mm: AddressSpace, pages: Pages) -> None:
+    assert mm.pin(pages.address, 2 * PAGE, write=True)
+    assert not mm.pin(pages.address, 3 * PAGE, write=False)
     pages.protect(1, PROT_READ)
-    assert mm.pinnable(pages.address, 2 * PAGE, write=False)
-    assert not mm.pinnable(pages.address, 2 * PAGE, write=True)
+    assert mm.pin(pages.address, 2 * PAGE, write=False)
+    assert not mm.pin(pages.address, 2 * PAGE, write=True)
 
 
 def test_what_was_read_second_comes_along_and_is_never_stale(

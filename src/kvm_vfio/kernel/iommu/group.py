@@ -13,10 +13,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kvm_vfio.errors import NotModelled
+from kvm_vfio.kernel.pci.bus import FunctionBus
 from kvm_vfio.kernel.vfio.group import VfioGroup
 
 if TYPE_CHECKING:
+    from kvm_vfio.kernel.iommu.dma import Translation
     from kvm_vfio.kernel.kernel import Kernel
+    from kvm_vfio.kernel.pci.model import DeviceModel
     from kvm_vfio.kernel.vfio.device import VfioDevice
     from kvm_vfio.machine.model import Iommu, PciDevice
     from kvm_vfio.machine.model import IommuGroup as DescribedGroup
@@ -26,15 +29,22 @@ _NO_DMA_OF_THEIR_OWN = frozenset({None, VFIO_PCI, "pci-stub", "pcieport"})
 
 
 class PciFunction:
-    """One PCI function: what it is (`static`), who drives it, and its VFIO device if VFIO does."""
+    """One PCI function: what it is (`static`), who drives it, and its VFIO device if VFIO does.
 
-    __slots__ = ("driver", "iommu_group", "static", "vfio_device")
+    `model` is its behaviour, which lasts as long as the machine; None: it has none.
+    """
+
+    __slots__ = ("driver", "iommu_group", "model", "static", "vfio_device")
 
     def __init__(self, iommu_group: IommuGroup, static: PciDevice) -> None:
         self.iommu_group = iommu_group
         self.static = static
         self.driver: str | None = None
         self.vfio_device: VfioDevice | None = None
+        behaviour = static.behaviour
+        self.model: DeviceModel | None = None
+        if behaviour is not None:
+            self.model = behaviour.model(FunctionBus(self), behaviour.options)
 
     def probe(self, driver: str | None) -> bool:
         """Let `driver` take the function. False: it may not, because the group has a DMA owner.
@@ -58,9 +68,12 @@ class PciFunction:
 
 
 class IommuGroup:
-    """One group behind one IOMMU. `owner` is who has claimed its DMA, None for the kernel."""
+    """One group behind one IOMMU. `owner` is who has claimed its DMA, None for the kernel.
 
-    __slots__ = ("functions", "iommu", "kernel", "number", "owner")
+    `translation` is what its devices' DMA goes through; None lets none through.
+    """
+
+    __slots__ = ("functions", "iommu", "kernel", "number", "owner", "translation")
 
     def __init__(self, kernel: Kernel, iommu: Iommu, described: DescribedGroup) -> None:
         self.kernel = kernel
@@ -68,6 +81,7 @@ class IommuGroup:
         self.number = described.number
         self.functions = tuple(PciFunction(self, device) for device in described.devices)
         self.owner: object | None = None
+        self.translation: Translation | None = None
 
     def viable(self) -> bool:
         """Whether no driver in the group does DMA of its own."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """VFIO devices (drivers/vfio/pci): the regions, interrupts and reset of one PCI function.
 
-Rule of this file: a BAR is memory here and does nothing when it is written.
+Rule of this file: a BAR is memory here, but where the function has a model: its registers are.
 
 A device's file shows the function as regions, each at an offset of its own: BARs 0 to 5, the ROM,
 configuration space, VGA. The offsets are the driver's to choose; programs take them from
@@ -10,6 +10,7 @@ GET_REGION_INFO.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from errno import EBADF, EFAULT, EINVAL, EIO, ENODEV, ENOTTY
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -57,16 +58,23 @@ from kvm_vfio.uapi.vfio import (
     VFIO_PCI_VGA_REGION_INDEX,
     VFIO_REGION_INFO,
     VFIO_REGION_INFO_CAP_MSIX_MAPPABLE,
+    VFIO_REGION_INFO_CAP_SPARSE_MMAP,
+    VFIO_REGION_INFO_CAP_SPARSE_MMAP_LAYOUT,
     VFIO_REGION_INFO_FLAG_CAPS,
     VFIO_REGION_INFO_FLAG_MMAP,
     VFIO_REGION_INFO_FLAG_READ,
     VFIO_REGION_INFO_FLAG_WRITE,
+    VFIO_REGION_SPARSE_MMAP_AREA,
+    vfio_info_cap_header,
     vfio_region_info,
+    vfio_region_info_cap_sparse_mmap,
+    vfio_region_sparse_mmap_area,
 )
 
 if TYPE_CHECKING:
     from kvm_vfio.kernel.iommu.group import PciFunction
     from kvm_vfio.kernel.kvm.vm import Vm
+    from kvm_vfio.kernel.pci.model import Area, DeviceModel
     from kvm_vfio.kernel.task import Task
     from kvm_vfio.kernel.vfio.group import VfioGroup
 
@@ -74,6 +82,15 @@ _PAGE = 4096
 _REGION_SHIFT = 40
 _READ_WRITE = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE
 _ROOT_BUS = "00"
+
+
+def _sparse_mmap(areas: list[Area]) -> bytes:
+    """The sparse mmap capability, with a blank header."""
+    head = vfio_region_info_cap_sparse_mmap(*vfio_info_cap_header(0, 0, 0), len(areas), 0)
+    bodies = (vfio_region_sparse_mmap_area(area.offset, area.size) for area in areas)
+    return VFIO_REGION_INFO_CAP_SPARSE_MMAP_LAYOUT.pack(head) + b"".join(
+        map(VFIO_REGION_SPARSE_MMAP_AREA.pack, bodies)
+    )
 
 
 class VfioDevice:
@@ -89,8 +106,11 @@ class VfioDevice:
         "function",
         "held_vm",
         "irqs",
+        "model",
         "open_count",
+        "register_bars",
         "static_bars",
+        "trapped_bars",
         "vfio_group",
     )
 
@@ -101,6 +121,10 @@ class VfioDevice:
         self.config = ConfigSpace(function.static)
         self.irqs = Irqs(function.static, vfio_group.kernel.profile)
         self.bars: dict[int, Mapping] = {}
+        self.model = function.model
+        behaviour = function.static.behaviour
+        self.register_bars = self.model.register_bars() if self.model else frozenset()
+        self.trapped_bars = self.register_bars if behaviour and behaviour.trap else frozenset()
         self.open_count = 0
         self.held_vm: Vm | None = None
 
@@ -116,13 +140,22 @@ class VfioDevice:
         return self.bars[index]
 
     def mappable(self, index: int) -> bool:
-        """Whether mmap can reach the region: a memory BAR of whole pages."""
+        """Whether mmap can reach the region, or areas of it: a memory BAR of whole pages."""
         bar = self.static_bars.get(index)
-        return bar is not None and bar.kind is not BarKind.IO and bar.size >= _PAGE
+        if bar is None or bar.kind is BarKind.IO or bar.size < _PAGE:
+            return False
+        return index not in self.trapped_bars or bool(self.areas(index))
+
+    def areas(self, index: int) -> list[Area]:
+        """What is memory of a BAR with registers."""
+        model = self.model
+        return [area for area in model.memory if area.bar == index] if model else []
 
     def reset(self) -> None:
         """Back to how the function was when it was first opened; a BAR's memory stays."""
         self.config = ConfigSpace(self.function.static)
+        if self.model is not None and self.function.static.reset:
+            self.model.reset()
 
     def open(self) -> None:
         """One more open file. What the openers hold differs by kernel; see `vfio.group`."""
@@ -208,10 +241,10 @@ class VfioDeviceFile(File):
             raise KernelError(EINVAL, f"{self.name} has no region {wanted.index}")
         argsz, flags = wanted.argsz, self._region_flags(wanted.index)
         cap_offset = wanted.cap_offset
-        if flags & VFIO_REGION_INFO_FLAG_CAPS:
-            chain = capability_chain(
-                [(VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, bytes(8))], VFIO_REGION_INFO.size
-            )
+        capabilities = self._region_capabilities(wanted.index, flags)
+        if capabilities:
+            flags |= VFIO_REGION_INFO_FLAG_CAPS
+            chain = capability_chain(capabilities, VFIO_REGION_INFO.size)
             cap_offset = 0
             if argsz < VFIO_REGION_INFO.size + len(chain):
                 argsz = VFIO_REGION_INFO.size + len(chain)
@@ -241,10 +274,18 @@ class VfioDeviceFile(File):
         flags = _READ_WRITE
         if self.device.mappable(index):
             flags |= VFIO_REGION_INFO_FLAG_MMAP
-            msix = self.device.function.static.msix
-            if msix is not None and msix.table_bar == index:
-                flags |= VFIO_REGION_INFO_FLAG_CAPS
         return flags
+
+    def _region_capabilities(self, index: int, flags: int) -> list[tuple[int, bytes]]:
+        if not flags & VFIO_REGION_INFO_FLAG_MMAP:
+            return []
+        areas = self.device.areas(index) if index in self.device.trapped_bars else []
+        if areas:
+            return [(VFIO_REGION_INFO_CAP_SPARSE_MMAP, _sparse_mmap(areas))]
+        msix = self.device.function.static.msix
+        if msix is not None and msix.table_bar == index:
+            return [(VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, bytes(8))]
+        return []
 
     def get_irq_info(self, task: Task, arg: int) -> int:
         """VFIO_DEVICE_GET_IRQ_INFO. EFAULT; EINVAL for argsz, index; EINVAL: no such interrupt."""
@@ -312,6 +353,8 @@ class VfioDeviceFile(File):
         index, at, size = self._locate(offset or 0, size)
         if index == VFIO_PCI_CONFIG_REGION_INDEX:
             return self.device.config.read(at, size)
+        if index in self.device.register_bars:
+            return self._read_registers(index, at, size)
         return bytes(self.device.bar(index)[at : at + size]) if size else b""
 
     def write(self, task: Task, data: bytes, offset: int | None) -> int:
@@ -319,9 +362,52 @@ class VfioDeviceFile(File):
         index, at, size = self._locate(offset or 0, len(data))
         if index == VFIO_PCI_CONFIG_REGION_INDEX:
             self.device.config.write(at, data)
+        elif index in self.device.register_bars:
+            self._write_registers(index, at, data[:size])
         elif size:
             self.device.bar(index)[at : at + size] = data[:size]
         return size
+
+    def _read_registers(self, index: int, at: int, size: int) -> bytes:
+        """vfio_pci_core_do_io_rw on a BAR that its model has registers in."""
+        pieces = []
+        for offset, width in self._accesses(at, size):
+            if self._is_memory(index, offset):
+                pieces.append(bytes(self.device.bar(index)[offset : offset + width]))
+            else:
+                value = self._model.read(index, offset, width)
+                pieces.append(value.to_bytes(width, "little"))
+        return b"".join(pieces)
+
+    def _write_registers(self, index: int, at: int, data: bytes) -> None:
+        for offset, width in self._accesses(at, len(data)):
+            piece = data[offset - at : offset - at + width]
+            if self._is_memory(index, offset):
+                self.device.bar(index)[offset : offset + width] = piece
+            else:
+                self._model.write(index, offset, width, int.from_bytes(piece, "little"))
+
+    @property
+    def _model(self) -> DeviceModel:
+        model = self.device.model
+        if model is None:
+            raise RuntimeError(f"{self.name} has no model")
+        return model
+
+    def _is_memory(self, index: int, offset: int) -> bool:
+        areas = self.device.areas(index)
+        return any(area.offset <= offset < area.offset + area.size for area in areas)
+
+    def _accesses(self, at: int, size: int) -> Iterator[tuple[int, int]]:
+        """The (offset, width) of each access: the widest that is aligned, one after the other."""
+        end = at + size
+        widest = self.device.vfio_group.kernel.profile.region_access_width
+        while at < end:
+            width = widest
+            while at % width or at + width > end:
+                width //= 2
+            yield at, width
+            at += width
 
     def _locate(self, offset: int, size: int) -> tuple[int, int, int]:
         """(region, offset in it, size), the size cut at the end of a BAR.
@@ -356,6 +442,9 @@ class VfioDeviceFile(File):
             raise KernelError(EINVAL, f"the region at offset {offset:#x} cannot be mapped")
         if at + size > self._region_size(index):
             raise KernelError(EINVAL, f"region {index} ends before {at + size:#x}")
+        areas = self.device.areas(index) if index in self.device.trapped_bars else []
+        if areas and not any(a.offset <= at and at + size <= a.offset + a.size for a in areas):
+            raise KernelError(EINVAL, f"region {index} is not all memory from {at:#x} on")
         mapping: Mapping = memoryview(cast("bytearray", self.device.bar(index)))[at : at + size]
         return mapping
 
@@ -372,8 +461,6 @@ class VfioDeviceFile(File):
             VFIO_DEVICE_SET_IRQS,
             set_irqs,
             Argument.ARGSZ,
-            Support.PARTIAL,
-            "devices do not interrupt by themselves",
             errnos=(EFAULT, EINVAL, ENOTTY, EBADF),
         ),
         Row(VFIO_DEVICE_RESET, reset, Argument.VALUE, errnos=(EINVAL,)),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The interrupts of a VFIO device (drivers/vfio/pci/vfio_pci_intrs.c): which eventfd hears which.
 
-Rule of this file: it checks and remembers. A device here has no behaviour that interrupts by
-itself; what fires an eventfd is the caller's own loopback trigger (DATA_NONE, DATA_BOOL).
+Rule of this file: it checks and remembers. What fires an eventfd is a device model (`message`,
+`set_line`), or the caller's own loopback trigger (DATA_NONE, DATA_BOOL).
 
 INTx, MSI and MSI-X exclude each other; the error and the request interrupt stand beside them.
 """
@@ -66,6 +66,7 @@ class Irqs:
         self.triggers: dict[int, EventFile] = {}
         self.unmask: EventFile | None = None
         self.masked = False
+        self.line = False  # whether the function asserts INTx
         self.single: dict[int, EventFile] = {}
 
     def disable(self) -> None:
@@ -83,6 +84,31 @@ class Irqs:
         for event in self.single.values():
             event.put()
         self.single.clear()
+
+    # -- the function interrupts -------------------------------------------------------------------
+
+    @property
+    def sends_messages(self) -> bool:
+        """Whether the function interrupts by MSI or MSI-X."""
+        return self.mode in (VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX)
+
+    def message(self, vector: int) -> None:
+        """vfio_msihandler: the function has sent this message. One not enabled is nobody's."""
+        if vector < self.enabled:
+            self._signal(vector)
+
+    def set_line(self, *, asserted: bool) -> None:
+        """The function asserts INTx, or lets it go."""
+        self.line = asserted
+        self._intx_handler()
+
+    def _intx_handler(self) -> None:
+        """vfio_intx_handler: an asserted line is masked, and told once until it is unmasked."""
+        if self.line and self.mode == VFIO_PCI_INTX_IRQ_INDEX and not self.masked:
+            self.masked = True
+            self._signal(0)
+
+    # -- SET_IRQS ----------------------------------------------------------------------------------
 
     def set(self, task: Task, arg: int) -> int:
         """VFIO_DEVICE_SET_IRQS.
@@ -171,6 +197,7 @@ class Irqs:
                 for lost in range(wanted.start, vector + 1):
                     self._set_trigger(lost, None)
             raise
+        self._intx_handler()
 
     def _set_trigger(self, vector: int, event: EventFile | None) -> None:
         old = self.triggers.pop(vector, None)
@@ -196,6 +223,7 @@ class Irqs:
             self.unmask = event
         elif kind == VFIO_IRQ_SET_DATA_NONE or data[0]:
             self.masked = False
+            self._intx_handler()
 
     def _mask_intx(self, wanted: vfio_irq_set, kind: int, data: bytes) -> None:
         self._require_intx(wanted)

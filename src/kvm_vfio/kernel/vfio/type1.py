@@ -2,7 +2,8 @@
 """The type1 IOMMU driver (drivers/vfio/vfio_iommu_type1.c): domains, and what is mapped into them.
 
 Rule of this file: every group of a container sees the same mappings, through as few domains as
-their coherency allows. A mapping pins the program's pages; what they hold is not looked at.
+their coherency allows. A mapping pins the program's pages, and the devices of the groups reach what
+they hold (`translate`).
 
 Version 1 and 2 differ in UNMAP_DMA. Version 2 refuses a range that would cut a mapping in two.
 Version 1 takes the whole of every mapping whose first page is in the range, and unmaps nothing
@@ -60,7 +61,7 @@ from kvm_vfio.uapi.vfio import (
 if TYPE_CHECKING:
     from kvm_vfio.kernel.iommu.group import IommuGroup
     from kvm_vfio.kernel.kernel import Kernel
-    from kvm_vfio.kernel.task import Mm, Task
+    from kvm_vfio.kernel.task import Mm, Pages, Task
     from kvm_vfio.profiles.profile import Profile
 
 _PAGE = 4096
@@ -72,15 +73,35 @@ _DIRTY_BITMAP_LIMIT = 256 << 20  # bytes of bitmap the driver takes
 class DmaMapping:
     """struct vfio_dma: `size` bytes at `start` (iova) are the program's memory at `vaddr`."""
 
-    __slots__ = ("flags", "mm", "size", "start", "vaddr", "vaddr_valid")
+    __slots__ = ("_pinned_at", "flags", "mm", "pages", "size", "start", "vaddr", "vaddr_valid")
 
-    def __init__(self, wanted: vfio_iommu_type1_dma_map, mm: Mm) -> None:
+    def __init__(self, wanted: vfio_iommu_type1_dma_map, mm: Mm, pages: Pages) -> None:
         self.start = wanted.iova
         self.size = wanted.size
         self.vaddr = wanted.vaddr
         self.flags = wanted.flags
         self.mm = mm
+        self.pages = pages
         self.vaddr_valid = True
+        self._pinned_at = wanted.vaddr - wanted.iova  # a new vaddr later does not move the pages
+
+    @property
+    def readable(self) -> bool:
+        """Whether devices may read here."""
+        return bool(self.flags & VFIO_DMA_MAP_FLAG_READ)
+
+    @property
+    def writable(self) -> bool:
+        """Whether devices may write here."""
+        return bool(self.flags & VFIO_DMA_MAP_FLAG_WRITE)
+
+    def read(self, iova: int, size: int) -> bytes:
+        """What a device reads, all of it in the mapping. EFAULT: see `Pages`."""
+        return self.pages.read(iova + self._pinned_at, size)
+
+    def write(self, iova: int, data: bytes) -> None:
+        """What a device writes, all of it in the mapping. EFAULT: see `Pages`."""
+        self.pages.write(iova + self._pinned_at, data)
 
 
 def type1_extension(profile: Profile, iommu: Type1 | None, extension: int) -> int:
@@ -146,6 +167,7 @@ class Type1:
                 self.kernel.domains_created += 1
                 domain.number = self.kernel.domains_created
                 self.domains.append(domain)
+            iommu_group.translation = self
             self.iova_ranges = self._find_iova_ranges()
 
     def detach_group(self, iommu_group: IommuGroup) -> None:
@@ -155,6 +177,7 @@ class Type1:
                 if iommu_group in domain.iommu_groups:
                     domain.iommu_groups.remove(iommu_group)
             self.domains = [domain for domain in self.domains if domain.iommu_groups]
+            iommu_group.translation = None
             self.iova_ranges = self._find_iova_ranges()
 
     def enforces_coherency(self) -> bool:
@@ -166,6 +189,10 @@ class Type1:
         for mapping in self.mappings:
             self._unlock(mapping)
         self.mappings.clear()
+
+    def translate(self, iova: int) -> DmaMapping | None:
+        """What the page tables have at `iova`."""
+        return self.mappings.first(iova, 1)
 
     def _find_iova_ranges(self) -> list[tuple[int, int]]:
         """The iovas (first, last) that can be mapped: what every IOMMU reaches, without MSI's."""
@@ -283,10 +310,11 @@ class Type1:
         self.kernel.allocate("vfio_dma")
         reached = min(wanted.size, self._lockable(task, wanted.size) + _PAGE)
         write = bool(wanted.flags & VFIO_DMA_MAP_FLAG_WRITE)
-        if not task.mm.pinnable(wanted.vaddr, reached, write=write):
+        pages = task.mm.pin(wanted.vaddr, reached, write=write)
+        if pages is None:
             raise KernelError(EFAULT, f"there is no such memory at {wanted.vaddr:#x}")
         self._lock(task, wanted.size)
-        self.mappings.add(DmaMapping(wanted, task.mm))
+        self.mappings.add(DmaMapping(wanted, task.mm, pages))
 
     def _lockable(self, task: Task, size: int) -> int:
         """How many of `size` bytes `task` may still lock, in whole pages."""

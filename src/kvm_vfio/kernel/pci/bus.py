@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a PCI function does on the bus by itself: DMA, and interrupts.
+
+Rule of this file: the function acts, and its configuration space says what it may. Both DMA and
+message interrupts are writes of a bus master, so neither happens while COMMAND has that off.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvm_vfio.kernel.iommu import dma
+from kvm_vfio.kernel.iommu.dma import DmaFault
+from kvm_vfio.uapi.pci import PCI_COMMAND, PCI_COMMAND_MASTER
+
+if TYPE_CHECKING:
+    from kvm_vfio.kernel.file import Mapping
+    from kvm_vfio.kernel.iommu.group import PciFunction
+    from kvm_vfio.kernel.pci.storage import Storage
+
+
+class FunctionBus:
+    """The bus as one function sees it: `dma`, `irq`, the memory of its BARs, files behind it."""
+
+    __slots__ = ("_function", "dma", "irq")
+
+    def __init__(self, function: PciFunction) -> None:
+        self._function = function
+        self.dma = FunctionDma(function)
+        self.irq = FunctionInterrupts(function)
+
+    def memory(self, bar: int) -> Mapping:
+        """A BAR's memory, as far as it is memory. The device is open."""
+        device = self._function.vfio_device
+        if device is None:
+            raise RuntimeError(f"{self._function.static.address} is not VFIO's")
+        return device.bar(bar)
+
+    def storage(self, path: str) -> Storage:
+        """The file at `path`, which the function keeps its data in. InputError."""
+        return self._function.iommu_group.kernel.open_storage(path)
+
+
+def _is_master(function: PciFunction) -> bool:
+    device = function.vfio_device
+    return device is not None and bool(device.config.value(PCI_COMMAND, 2) & PCI_COMMAND_MASTER)
+
+
+class FunctionDma:
+    """Memory as the function reaches it: by iova."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: PciFunction) -> None:
+        self._function = function
+
+    def read(self, iova: int, size: int) -> bytes:
+        """`size` bytes at `iova`. DmaFault: not a bus master, or what the IOMMU says."""
+        if not _is_master(self._function):
+            raise DmaFault(iova, "the function is no bus master")
+        return dma.read(self._function.iommu_group, iova, size)
+
+    def write(self, iova: int, data: bytes) -> None:
+        """Put `data` at `iova`. DmaFault, with what lies before the fault written."""
+        if not _is_master(self._function):
+            raise DmaFault(iova, "the function is no bus master")
+        dma.write(self._function.iommu_group, iova, data)
+
+
+class FunctionInterrupts:
+    """The function's interrupts: whichever kind its driver has enabled."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: PciFunction) -> None:
+        self._function = function
+
+    def trigger(self, vector: int = 0) -> None:
+        """Interrupt: a message for `vector`, or without MSI and MSI-X the line until `clear`."""
+        device = self._function.vfio_device
+        if device is None:
+            return
+        if not device.irqs.sends_messages:
+            device.irqs.set_line(asserted=True)
+        elif _is_master(self._function):
+            device.irqs.message(vector)
+
+    def clear(self) -> None:
+        """Let the line go. A message that was sent is sent."""
+        device = self._function.vfio_device
+        if device is not None:
+            device.irqs.set_line(asserted=False)
