@@ -24,6 +24,7 @@ class Argument(Enum):
 
     VALUE = "a number, or nothing; never an address"
     FIXED = "the address of a structure of fixed size"
+    COUNTED = "the address of a count, and of as many elements after it"
     ARGSZ = "the address of a structure that begins with its own size: too small is EINVAL"
     STRING = "the address of a string"
 

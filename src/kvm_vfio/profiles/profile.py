@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from kvm_vfio.profiles.recording import KvmRecording
+
 
 class Coherency(Enum):
     """What the KVM-VFIO device asks to learn whether a member is coherent."""
@@ -43,9 +45,11 @@ class Profile:
     measured: str
 
     # KVM
+    kvm_recording: KvmRecording | None  # what its KVM says of itself and of processors
     capabilities: frozenset[int]  # KVM_CHECK_EXTENSION: which of the caps in question answer 1
     # (group, attr) that /dev/kvm has on AMD; None: it knows no attributes at all
     system_attributes: frozenset[tuple[int, int]] | None
+    listed_msrs_read_zero: bool  # one of KVM_GET_MSR_INDEX_LIST is 0 where it is no feature MSR
     device_checks_mm: bool  # ioctl on a device fd from another mm: EIO
     device_end: DeviceEnd
     legacy_assignment: bool  # KVM_ASSIGN_PCI_DEVICE exists

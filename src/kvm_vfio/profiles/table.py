@@ -13,6 +13,8 @@ from errno import EBADFD, EFAULT, EINVAL, ENODEV, EOVERFLOW
 from types import MappingProxyType
 
 from kvm_vfio.profiles.profile import Coherency, DeviceEnd, DomainScope, Profile
+from kvm_vfio.profiles.recorded import linux_5_10, linux_6_1, linux_6_12, linux_6_18, linux_7_3
+from kvm_vfio.profiles.recording import KvmRecording
 from kvm_vfio.uapi.kvm import KVM_CAP_DEVICE_CTRL
 
 _ANY_PAGE = 0xFFFF_FFFF_FFFF_F000
@@ -23,8 +25,10 @@ _VTD_PAGES = 0x4020_1000  # 4 KiB, 2 MiB, 1 GiB
 PATCH = Profile(
     name="2013",
     measured="",
+    kvm_recording=None,
     capabilities=frozenset(),
     system_attributes=None,
+    listed_msrs_read_zero=False,
     device_checks_mm=False,
     device_end=DeviceEnd.DESTROYED_ON_CLOSE,
     legacy_assignment=True,
@@ -68,6 +72,7 @@ LINUX_5_10 = replace(
     PATCH,
     name="5.10",
     measured="5.10.262",
+    kvm_recording=KvmRecording(linux_5_10),
     device_checks_mm=True,  # ddba91801aeb (5.1)
     device_end=DeviceEnd.DESTROYED_WITH_VM,
     legacy_assignment=False,  # removed in 4.12
@@ -90,6 +95,7 @@ LINUX_6_1 = replace(
     LINUX_5_10,
     name="6.1",
     measured="6.1.192",
+    kvm_recording=KvmRecording(linux_6_1),
     system_attributes=frozenset({(0, 0)}),
     device_end=DeviceEnd.RELEASED_ON_CLOSE,  # 51cdc8bc120e (6.2, 6.1.9)
     coherency=Coherency.GROUP_CONTAINER,
@@ -112,8 +118,10 @@ LINUX_6_12 = replace(
     LINUX_6_1,
     name="6.12",
     measured="6.12.117",
+    kvm_recording=KvmRecording(linux_6_12),
     capabilities=frozenset({KVM_CAP_DEVICE_CTRL}),
     system_attributes=frozenset({(0, 0), (1, 0)}),
+    listed_msrs_read_zero=True,
     coherency=Coherency.DEVICES,
     accepts_device_file=True,
     wrong_container_errno=EBADFD,
@@ -129,6 +137,7 @@ LINUX_6_18 = replace(
     LINUX_6_12,
     name="6.18",
     measured="6.18.15",
+    kvm_recording=KvmRecording(linux_6_18),
     reports_assignment=False,
     nesting_extension=False,
     nesting_errno=ENODEV,
@@ -141,6 +150,7 @@ LINUX_7_3 = replace(
     LINUX_6_18,
     name="7.3",
     measured="7.3.4",
+    kvm_recording=KvmRecording(linux_7_3),
     system_attributes=frozenset({(0, 0), (1, 0), (1, 1), (1, 2)}),
     failed_del_updates_coherency=False,
     every_device_reports_errors=True,

@@ -184,6 +184,7 @@ def _by_number(*requests: Request) -> Mapping[int, Request]:
 
 _ATTRIBUTES = (KVM_SET_DEVICE_ATTR, KVM_GET_DEVICE_ATTR, KVM_HAS_DEVICE_ATTR)
 
+# Those of the processor are in kvm_x86.
 SYSTEM_REQUESTS = _by_number(
     KVM_GET_API_VERSION, KVM_CREATE_VM, KVM_CHECK_EXTENSION, KVM_GET_VCPU_MMAP_SIZE, *_ATTRIBUTES
 )

@@ -23,7 +23,7 @@ from kvm_vfio.kernel.vfio.device import VfioDeviceFile
 from kvm_vfio.kernel.vfio.group import GroupFile
 from kvm_vfio.kernel.vfs import VFS_IOCTLS
 from kvm_vfio.profiles import DEFAULT, PROFILES, Profile
-from kvm_vfio.uapi import kvm, vfio
+from kvm_vfio.uapi import kvm, kvm_x86, vfio
 from tests.unit.kernel.program import ADDRESS, Program, Vmm, start_vmm
 
 
@@ -38,7 +38,10 @@ class Table(NamedTuple):
 
 TABLES = {
     "system": Table(
-        KvmSystemFile.ioctls, lambda v: v.program.open("/dev/kvm"), -EINVAL, kvm.SYSTEM_REQUESTS
+        KvmSystemFile.ioctls,
+        lambda v: v.program.open("/dev/kvm"),
+        -EINVAL,
+        {**kvm.SYSTEM_REQUESTS, **kvm_x86.SYSTEM_REQUESTS},
     ),
     "vm": Table(VmFile.ioctls, lambda v: v.vm, -ENOTTY, kvm.VM_REQUESTS),
     "kvm device": Table(KvmDeviceFile.ioctls, lambda v: v.device, -ENOTTY, kvm.DEVICE_REQUESTS),
@@ -63,9 +66,13 @@ TABLES = {
 EARLIER = {
     ("system", "KVM_GET_DEVICE_ATTR"): ({"2013", "5.10"}, -EINVAL),
     ("system", "KVM_HAS_DEVICE_ATTR"): ({"2013", "5.10"}, -EINVAL),
+    ("system", "KVM_GET_SUPPORTED_HV_CPUID"): ({"5.10"}, -EINVAL),
     ("vm", "KVM_ASSIGN_PCI_DEVICE"): (PROFILES.keys() - {"2013"}, -ENOTTY),
     ("vm", "KVM_DEASSIGN_PCI_DEVICE"): (PROFILES.keys() - {"2013"}, -ENOTTY),
 }
+
+# What nobody has recorded of the oldest kernel.
+UNRECORDED = kvm_x86.SYSTEM_REQUESTS
 
 # How many bytes every caller must have, where that is less than the newest structure.
 LEAST = {"VFIO_DEVICE_GET_INFO": 16, "VFIO_IOMMU_GET_INFO": 16}
@@ -123,8 +130,10 @@ def ask(
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
-@rows(Argument.FIXED, Argument.ARGSZ, Argument.STRING)
+@rows(Argument.FIXED, Argument.ARGSZ, Argument.COUNTED, Argument.STRING)
 def test_an_argument_that_cannot_be_read_is_efault(name: str, row: Row, profile: Profile) -> None:
+    if profile.kvm_recording is None and row.request in UNRECORDED:
+        return
     vmm = start_vmm(profile)
     fd = TABLES[name].open(vmm)
     earlier, answer = EARLIER.get((name, row.request.name), (set(), 0))
@@ -173,8 +182,7 @@ def test_a_number_is_never_taken_for_an_address(name: str, row: Row) -> None:
     for copy in ("copy_from_user", "copy_to_user", "copy_from_user_string"):
         setattr(program.task, copy, touched)
     for value in (0, 4, 89, 0x1000_0000, program.hole(), (1 << 64) - 1):
-        if row.request.name != "KVM_CHECK_EXTENSION" or value >= 89:  # the others are not known
-            program.ioctl(fd, row.request, value)
+        program.ioctl(fd, row.request, value)
 
 
 @pytest.mark.parametrize(

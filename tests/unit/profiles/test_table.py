@@ -27,12 +27,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from kvm_vfio.errors import NotModelled
 from kvm_vfio.kernel.memory import PAGE
 from kvm_vfio.kernel.pci.edu import Edu
 from kvm_vfio.kernel.vfio.container import ContainerFile
 from kvm_vfio.machine.model import Iommu, IommuGroup, Machine
 from kvm_vfio.profiles import DEFAULT, PROFILES, Profile
-from kvm_vfio.uapi import kvm, vfio
+from kvm_vfio.uapi import kvm, kvm_x86, vfio
 from tests.unit.kernel.program import (
     ADDRESS,
     MACHINE,
@@ -45,6 +46,25 @@ from tests.unit.kernel.program import (
 )
 
 # -- the scenarios ---------------------------------------------------------------------------------
+
+
+def what_kvm_says_of_itself(profile: Profile) -> tuple[int, ...] | str:
+    program = boot(profile)
+    kvm_fd = program.open("/dev/kvm")
+    asked = (kvm.KVM_CAP_DISABLE_QUIRKS2, kvm.KVM_CAP_MAX_VCPUS)
+    try:
+        return tuple(program.ioctl(kvm_fd, kvm.KVM_CHECK_EXTENSION, cap) for cap in asked)
+    except NotModelled:
+        return "nobody has recorded it"
+
+
+def a_listed_msr_that_is_no_feature(profile: Profile) -> int | str:
+    program = boot(profile)
+    asked = program.put(kvm_x86.KVM_MSRS.pack_fields(1, 0) + bytes([0x10]) + bytes(15))
+    try:
+        return program.ioctl(program.open("/dev/kvm"), kvm_x86.KVM_GET_MSRS, asked)
+    except NotModelled:
+        return 0
 
 
 def device_control_capability(profile: Profile) -> int:
@@ -253,6 +273,17 @@ class Scenario(NamedTuple):
 
 
 SCENARIOS = {
+    "kvm_recording": Scenario(
+        what_kvm_says_of_itself,
+        {
+            "2013": "nobody has recorded it",
+            "5.10": (0, 288),
+            "6.1": (127, 1024),
+            "6.12": (2047, 4096),
+            "6.18": (1023, 4096),
+            "7.3": (4095, 4096),
+        },
+    ),
     "capabilities": Scenario(device_control_capability, {"2013": 0, "6.12": 1}),
     "system_attributes": Scenario(
         attributes_of_dev_kvm,
@@ -263,6 +294,7 @@ SCENARIOS = {
             "7.3": (0, 0, 0),
         },
     ),
+    "listed_msrs_read_zero": Scenario(a_listed_msr_that_is_no_feature, {"2013": 0, "6.12": 1}),
     "device_checks_mm": Scenario(child_asks_the_device, {"2013": 0, "5.10": -EIO}),
     "device_end": Scenario(closing_the_device, {"2013": "devdtor", "5.10": "", "6.1": "devrel"}),
     "legacy_assignment": Scenario(deassigning_a_stranger, {"2013": -ENODEV, "5.10": -ENOTTY}),

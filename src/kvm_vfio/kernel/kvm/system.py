@@ -6,14 +6,16 @@ Rule of this file: an open /dev/kvm has no state, so closing it changes nothing.
 
 from __future__ import annotations
 
-from errno import EFAULT, EINVAL, EMFILE, ENOMEM, ENXIO
+from collections.abc import Sequence
+from errno import E2BIG, EFAULT, EINVAL, EMFILE, ENOMEM, ENXIO
 from typing import TYPE_CHECKING, ClassVar
 
-from kvm_vfio.errors import NotModelled
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import File
-from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support, not_modelled
+from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support
+from kvm_vfio.kernel.kvm.recorded import recorded
 from kvm_vfio.kernel.kvm.vm import Vm, VmFile, check_extension
+from kvm_vfio.kernel.x86.msr import msr_io
 from kvm_vfio.uapi.kvm import (
     KVM_API_VERSION,
     KVM_CHECK_EXTENSION,
@@ -25,12 +27,26 @@ from kvm_vfio.uapi.kvm import (
     KVM_HAS_DEVICE_ATTR,
     kvm_device_attr,
 )
+from kvm_vfio.uapi.kvm_x86 import (
+    KVM_CPUID2,
+    KVM_CPUID_ENTRY2,
+    KVM_GET_EMULATED_CPUID,
+    KVM_GET_MSR_FEATURE_INDEX_LIST,
+    KVM_GET_MSR_INDEX_LIST,
+    KVM_GET_MSRS,
+    KVM_GET_SUPPORTED_CPUID,
+    KVM_GET_SUPPORTED_HV_CPUID,
+    KVM_MSR_LIST,
+    KVM_X86_GET_MCE_CAP_SUPPORTED,
+    kvm_cpuid_entry2,
+)
 
 if TYPE_CHECKING:
     from kvm_vfio.kernel.kernel import Kernel
     from kvm_vfio.kernel.task import Task
 
-_VALUE_SIZE = 8  # bytes of each attribute
+_MAX_CPUID_ENTRIES = 256  # KVM_MAX_CPUID_ENTRIES
+_PADDING_AT = KVM_CPUID_ENTRY2.offsets["padding"]
 
 
 class KvmSystemFile(File):
@@ -69,13 +85,69 @@ class KvmSystemFile(File):
 
     def check_extension(self, task: Task, arg: int) -> int:
         """KVM_CHECK_EXTENSION: the value of a capability, 0 for an unknown one."""
-        return check_extension(self.kernel, arg)
+        return check_extension(self.kernel, None, arg)
+
+    def get_vcpu_mmap_size(self, task: Task, arg: int) -> int:
+        """KVM_GET_VCPU_MMAP_SIZE: bytes. EINVAL for an argument that is not 0."""
+        if arg:
+            raise KernelError(EINVAL, "the argument must be 0")
+        return recorded(self.kernel).vcpu_mmap_size
+
+    # -- processors --------------------------------------------------------------------------------
+
+    def get_supported_cpuid(self, task: Task, arg: int) -> int:
+        """KVM_GET_SUPPORTED_CPUID (kvm_dev_ioctl_get_cpuid). EFAULT; E2BIG; EFAULT."""
+        nent = _nent(task, arg)
+        return _put_cpuid(task, arg, nent, recorded(self.kernel).supported_cpuid)
+
+    def get_emulated_cpuid(self, task: Task, arg: int) -> int:
+        """KVM_GET_EMULATED_CPUID. EFAULT; E2BIG; EINVAL: padding is set or unreadable; EFAULT.
+
+        There must be room for one entry more than there are: KVM looks before it knows that there
+        is no extended leaf.
+        """
+        nent = _nent(task, arg)
+        if nent:
+            _require_no_padding(task, arg, min(nent, _MAX_CPUID_ENTRIES))
+        return _put_cpuid(task, arg, nent, recorded(self.kernel).emulated_cpuid, spare=1)
+
+    def get_supported_hv_cpuid(self, task: Task, arg: int) -> int:
+        """KVM_GET_SUPPORTED_HV_CPUID. EINVAL before 5.11; EFAULT; E2BIG; EFAULT."""
+        entries = recorded(self.kernel).supported_hv_cpuid
+        if not entries:
+            raise KernelError(EINVAL, "/dev/kvm says nothing of Hyper-V in this kernel")
+        return _put_cpuid(task, arg, _nent(task, arg), entries)
+
+    def get_msr_index_list(self, task: Task, arg: int) -> int:
+        """KVM_GET_MSR_INDEX_LIST. EFAULT; the count is written, EFAULT; E2BIG; EFAULT."""
+        return _put_indices(task, arg, recorded(self.kernel).msr_indices)
+
+    def get_msr_feature_index_list(self, task: Task, arg: int) -> int:
+        """KVM_GET_MSR_FEATURE_INDEX_LIST, as KVM_GET_MSR_INDEX_LIST."""
+        return _put_indices(task, arg, tuple(recorded(self.kernel).feature_msrs))
+
+    def get_msrs(self, task: Task, arg: int) -> int:
+        """KVM_GET_MSRS on the system: feature MSRs. How many were read, up to the first unknown."""
+        return msr_io(task, arg, self._feature_msr, writeback=True)
+
+    def _feature_msr(self, index: int, _: int) -> int | None:
+        known = recorded(self.kernel)
+        listed = self.kernel.profile.listed_msrs_read_zero and index in known.msr_indices
+        return known.feature_msrs.get(index, 0 if listed else None)
+
+    def get_mce_cap_supported(self, task: Task, arg: int) -> int:
+        """KVM_X86_GET_MCE_CAP_SUPPORTED. EFAULT."""
+        task.copy_to_user(arg, recorded(self.kernel).mce_cap.to_bytes(8, "little"))
+        return 0
+
+    # -- attributes --------------------------------------------------------------------------------
 
     def get_device_attr(self, task: Task, arg: int) -> int:
         """KVM_GET_DEVICE_ATTR on the system. EINVAL, EFAULT, ENXIO: see `_attr`; EFAULT."""
         wanted = self._attr(task, arg)
-        task.copy_from_user(wanted.addr, _VALUE_SIZE)
-        raise NotModelled(f"attribute {wanted.group, wanted.attr} of /dev/kvm is the processor's")
+        value = recorded(self.kernel).attributes[wanted.group, wanted.attr]
+        task.copy_to_user(wanted.addr, value.to_bytes(8, "little"))
+        return 0
 
     def has_device_attr(self, task: Task, arg: int) -> int:
         """KVM_HAS_DEVICE_ATTR on the system. EINVAL, EFAULT, ENXIO: see `_attr`."""
@@ -105,21 +177,76 @@ class KvmSystemFile(File):
             "machine type 0",
             errnos=(ENOMEM, EINVAL, EMFILE),
         ),
+        Row(KVM_CHECK_EXTENSION, check_extension, Argument.VALUE),
+        Row(KVM_GET_VCPU_MMAP_SIZE, get_vcpu_mmap_size, Argument.VALUE, errnos=(EINVAL,)),
+        Row(KVM_GET_SUPPORTED_CPUID, get_supported_cpuid, Argument.COUNTED, errnos=(EFAULT, E2BIG)),
         Row(
-            KVM_CHECK_EXTENSION,
-            check_extension,
-            Argument.VALUE,
-            Support.PARTIAL,
-            "only the capabilities that the profile names",
+            KVM_GET_EMULATED_CPUID,
+            get_emulated_cpuid,
+            Argument.COUNTED,
+            errnos=(EFAULT, E2BIG, EINVAL),
         ),
         Row(
-            KVM_GET_DEVICE_ATTR,
-            get_device_attr,
+            KVM_GET_SUPPORTED_HV_CPUID,
+            get_supported_hv_cpuid,
+            Argument.COUNTED,
+            errnos=(EINVAL, EFAULT, E2BIG),
+        ),
+        Row(KVM_GET_MSR_INDEX_LIST, get_msr_index_list, Argument.COUNTED, errnos=(EFAULT, E2BIG)),
+        Row(
+            KVM_GET_MSR_FEATURE_INDEX_LIST,
+            get_msr_feature_index_list,
+            Argument.COUNTED,
+            errnos=(EFAULT, E2BIG),
+        ),
+        Row(KVM_GET_MSRS, get_msrs, Argument.COUNTED, errnos=(EFAULT, E2BIG)),
+        Row(
+            KVM_X86_GET_MCE_CAP_SUPPORTED,
+            get_mce_cap_supported,
             Argument.FIXED,
-            Support.PARTIAL,
-            "no value of an attribute",
-            errnos=(EINVAL, EFAULT, ENXIO),
+            errnos=(EFAULT,),
         ),
+        Row(KVM_GET_DEVICE_ATTR, get_device_attr, Argument.FIXED, errnos=(EINVAL, EFAULT, ENXIO)),
         Row(KVM_HAS_DEVICE_ATTR, has_device_attr, Argument.FIXED, errnos=(EINVAL, EFAULT, ENXIO)),
-        not_modelled(KVM_GET_VCPU_MMAP_SIZE, Argument.VALUE, "there are no vCPU files"),
     )
+
+
+# -- lists that the caller says the room of --------------------------------------------------------
+
+
+def _nent(task: Task, arg: int) -> int:
+    return KVM_CPUID2.unpack(task.copy_from_user(arg, KVM_CPUID2.size)).nent
+
+
+def _require_no_padding(task: Task, arg: int, count: int) -> None:
+    """sanity_check_entries."""
+    for number in range(count):
+        at = arg + KVM_CPUID2.size + number * KVM_CPUID_ENTRY2.size + _PADDING_AT
+        try:
+            padding = task.copy_from_user(at, KVM_CPUID_ENTRY2.size - _PADDING_AT)
+        except KernelError as error:
+            raise KernelError(EINVAL, f"entry {number} cannot be read") from error
+        if any(padding):
+            raise KernelError(EINVAL, f"the padding of entry {number} is set")
+
+
+def _put_cpuid(
+    task: Task, arg: int, nent: int, entries: Sequence[kvm_cpuid_entry2], *, spare: int = 0
+) -> int:
+    """The entries, then their count. E2BIG: there is less room, and nothing is written."""
+    if nent < len(entries) + spare:
+        raise KernelError(E2BIG, f"there are {len(entries)} entries, and room for {nent}")
+    task.copy_to_user(arg + KVM_CPUID2.size, b"".join(map(KVM_CPUID_ENTRY2.pack, entries)))
+    task.copy_to_user(arg, KVM_CPUID2.pack(KVM_CPUID2.type(len(entries), 0)))
+    return 0
+
+
+def _put_indices(task: Task, arg: int, indices: Sequence[int]) -> int:
+    """The count, then the indices where there is room."""
+    room = KVM_MSR_LIST.unpack(task.copy_from_user(arg, KVM_MSR_LIST.size)).nmsrs
+    task.copy_to_user(arg, KVM_MSR_LIST.pack(KVM_MSR_LIST.type(len(indices))))
+    if room < len(indices):
+        raise KernelError(E2BIG, f"there are {len(indices)} MSRs, and room for {room}")
+    listed = b"".join(index.to_bytes(4, "little") for index in indices)
+    task.copy_to_user(arg + KVM_MSR_LIST.size, listed)
+    return 0

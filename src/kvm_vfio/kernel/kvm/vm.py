@@ -15,12 +15,12 @@ from __future__ import annotations
 from errno import EBUSY, EEXIST, EFAULT, EINVAL, EIO, EMFILE, ENODEV, ENOMEM, ENOTTY
 from typing import TYPE_CHECKING, ClassVar
 
-from kvm_vfio.errors import NotModelled
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import File
 from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support, not_modelled
 from kvm_vfio.kernel.kvm.assigned import AssignedDevice, assign_pci_device, deassign_pci_device
 from kvm_vfio.kernel.kvm.device import KvmDevice, KvmDeviceFile
+from kvm_vfio.kernel.kvm.recorded import LARGEST_CAPABILITY, recorded
 from kvm_vfio.kernel.kvm.vfio import KvmVfio
 from kvm_vfio.uapi.kvm import (
     KVM_ASSIGN_PCI_DEVICE,
@@ -37,10 +37,6 @@ from kvm_vfio.uapi.kvm import (
 if TYPE_CHECKING:
     from kvm_vfio.kernel.kernel import Kernel
     from kvm_vfio.kernel.task import Mm, Task
-
-# The capabilities whose answer is known for every kernel; the others would be made up.
-_KNOWN_CAPABILITIES = frozenset({KVM_CAP_DEVICE_CTRL})
-_LARGEST_CAPABILITY = 0xFFFF  # far above any: an unknown one is 0 in every kernel
 
 
 class Vm:
@@ -122,11 +118,14 @@ class Vm:
             self.kernel.observer.assignment_ended(self)
 
 
-def check_extension(kernel: Kernel, capability: int) -> int:
-    """KVM_CHECK_EXTENSION, on /dev/kvm and on a VM alike."""
-    if capability in _KNOWN_CAPABILITIES or capability > _LARGEST_CAPABILITY:
+def check_extension(kernel: Kernel, vm: Vm | None, capability: int) -> int:
+    """KVM_CHECK_EXTENSION, on /dev/kvm (no `vm`) and on a VM."""
+    if capability == KVM_CAP_DEVICE_CTRL:  # known of every kernel, recorded or not
         return int(capability in kernel.profile.capabilities)
-    raise NotModelled(f"KVM_CHECK_EXTENSION({capability}): its value depends on more than KVM-VFIO")
+    if capability > LARGEST_CAPABILITY:
+        return 0
+    of_kernel = recorded(kernel)
+    return (of_kernel.extensions if vm is None else of_kernel.vm_extensions).get(capability, 0)
 
 
 class VmFile(File):
@@ -160,7 +159,7 @@ class VmFile(File):
 
     def check_extension(self, task: Task, arg: int) -> int:
         """KVM_CHECK_EXTENSION on a VM."""
-        return check_extension(self.vm.kernel, arg)
+        return check_extension(self.vm.kernel, self.vm, arg)
 
     def create_device(self, task: Task, arg: int) -> int:
         """KVM_CREATE_DEVICE. The fd comes back in the structure.
@@ -214,13 +213,7 @@ class VmFile(File):
             Support.FULL,
             errnos=(EFAULT, ENODEV, ENOMEM, EBUSY, EMFILE),
         ),
-        Row(
-            KVM_CHECK_EXTENSION,
-            check_extension,
-            Argument.VALUE,
-            Support.PARTIAL,
-            "only the capabilities that the profile names",
-        ),
+        Row(KVM_CHECK_EXTENSION, check_extension, Argument.VALUE),
         Row(
             KVM_ASSIGN_PCI_DEVICE,
             assign_pci_device,
