@@ -16,11 +16,12 @@ from msgspec import Struct, defstruct
 from kvm_vfio.kernel.file import File
 from kvm_vfio.kernel.ioctl import Argument
 from kvm_vfio.trace.watched import Seen
-from kvm_vfio.uapi import kvm, vfio
+from kvm_vfio.uapi import kvm, kvm_x86, vfio
 from kvm_vfio.uapi.layout import Layout, Request
 
 _KNOWN = {
     **kvm.SYSTEM_REQUESTS,
+    **kvm_x86.SYSTEM_REQUESTS,
     **kvm.VM_REQUESTS,
     **vfio.GROUP_REQUESTS,
     **vfio.DEVICE_REQUESTS,
