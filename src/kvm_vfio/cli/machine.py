@@ -17,23 +17,13 @@ from kvm_vfio.errors import InputError
 from kvm_vfio.kernel.iommu.group import IommuGroup
 from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.machine.check import size_text
+from kvm_vfio.machine.classes import class_name
 from kvm_vfio.machine.load import builtin_machines, load_machine
 from kvm_vfio.machine.model import Bar, BarKind, Iommu, Machine, PciDevice
 from kvm_vfio.profiles import DEFAULT
 
 _KINDS = {"intel": "Intel VT-d", "amd": "AMD-Vi"}
 _BARS = {BarKind.IO: "I/O", BarKind.MEMORY32: "memory", BarKind.MEMORY64: "64-bit memory"}
-_CLASSES = {
-    0x01: "storage",
-    0x02: "network",
-    0x03: "display",
-    0x04: "multimedia",
-    0x06: "bridge",
-    0x07: "communication",
-    0x08: "system",
-    0x0C: "serial bus",
-    0x12: "accelerator",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +131,7 @@ def _viability(iommu_group: IommuGroup) -> str:
 
 
 def _device_node(device: PciDevice) -> Node:
-    kind = _CLASSES.get(device.class_code >> 16, "device")
+    kind = class_name(device.class_code)
     driver = device.driver or "no driver"
     text = (
         f"{device.address} {device.vendor:04x}:{device.device:04x} "
