@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -140,3 +142,15 @@ def test_who_one_is() -> None:
     ]
     plain = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert shell(script) == plain.stdout
+
+
+def test_inspect_sees_the_described_machine() -> None:
+    output = shell(f"{sys.executable} -m kvm_vfio inspect --json", "--snoop", "on")
+    data = json.loads(output)
+    assert [(u["name"], u["snoop_control"], u["address_width"]) for u in data["iommus"]] == [
+        ("dmar0", True, 39)
+    ]
+    assert [(g["number"], g["viable"], g["node"]) for g in data["groups"]] == [
+        *((number, True, f"/dev/vfio/{number}") for number in range(1, 5)),
+        (5, False, "/dev/vfio/5"),
+    ]

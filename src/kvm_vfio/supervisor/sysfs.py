@@ -13,7 +13,7 @@ from __future__ import annotations
 from kvm_vfio.kernel.iommu.group import IommuGroup, PciFunction
 from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.pci.config import ConfigSpace
-from kvm_vfio.machine.model import Bar, BarKind, PciDevice
+from kvm_vfio.machine.model import Bar, BarKind, Iommu, PciDevice
 from kvm_vfio.supervisor.tree import Blank, Directory, Link, NodeOfDevice
 from kvm_vfio.uapi.pci import PCI_BASE_ADDRESS_0
 
@@ -31,6 +31,12 @@ _WINDOWS = {
     BarKind.MEMORY32: 0x8000_0000,
     BarKind.MEMORY64: 0x20_0000_0000,
 }
+
+
+# VT-d's registers as QEMU has them, without what a machine file says.
+_CAP, _ECAP = 0xD2_008C_2200_0006, 0xF42
+_SAGAW = {39: 1 << 9, 48: 1 << 10, 57: 1 << 11}
+_ECAP_REMAPS, _ECAP_SC = 0xF0_0008, 0x80
 
 
 def dev_tree(kernel: Kernel, *, kvm: bool) -> Directory:
@@ -89,10 +95,23 @@ def _put_group(tree: Directory, group: IommuGroup) -> None:
     iommu = f"virtual/iommu/{group.iommu.name}"
     tree.put(f"class/iommu/{group.iommu.name}", Link(f"../../devices/{iommu}"))
     tree.put(f"devices/{iommu}/subsystem", Link(f"{_up(iommu)}/class/iommu"))
+    for name, content in _registers(group.iommu).items():
+        tree.put(f"devices/{iommu}/{name}", f"{content}\n".encode())
     for function in group.functions:
         address, home = function.static.address, _home(function.static)
         tree.put(f"{where}/devices/{address}", Link(f"../../../../devices/{home}"))
         tree.put(f"devices/{iommu}/devices/{address}", Link(f"{_up(iommu + '/')}/devices/{home}"))
+
+
+def _registers(iommu: Iommu) -> dict[str, str]:
+    """The unit's registers as Linux shows them; what is not described is as under QEMU."""
+    if iommu.kind == "amd":
+        return {"amd-iommu/cap": "1f03000f", "amd-iommu/features": "29d3:0"}
+    cap = _CAP | (iommu.address_width - 1) << 16 | _SAGAW.get(iommu.address_width, 0)
+    ecap = _ECAP | (_ECAP_REMAPS if iommu.interrupt_remapping else 0)
+    ecap |= _ECAP_SC if iommu.snoop_control else 0
+    registers = {"cap": f"{cap:x}", "ecap": f"{ecap:x}", "version": "1:0"}
+    return {f"intel-iommu/{name}": content for name, content in registers.items()}
 
 
 def _put_function(tree: Directory, function: PciFunction, starts: dict[Bar, int]) -> None:
