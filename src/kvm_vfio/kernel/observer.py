@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kvm_vfio.kernel.iommu.dma import DmaFault
+    from kvm_vfio.kernel.iommu.group import PciFunction
     from kvm_vfio.kernel.kvm.vfio import KvmVfio
     from kvm_vfio.kernel.kvm.vm import Vm
     from kvm_vfio.kernel.vfio.container import Container
@@ -61,6 +63,9 @@ class Observer:
 
     def reference_leaked(self, device: KvmVfio, member: Member) -> None:
         """The KVM-VFIO device is gone and `member` is still held: nobody can drop it any more."""
+
+    def dma_faulted(self, fault: DmaFault, function: PciFunction) -> None:
+        """What a device wanted of memory was refused: DMAR's fault report, and bus mastering."""
 
     def group_attached(self, vfio_group: VfioGroup, container: Container) -> None:
         """vfio_container_attach_group has succeeded."""

@@ -26,6 +26,8 @@ def _lines(supervisor: Supervisor) -> Iterator[str]:
     yield from _coherency(supervisor)
     yield from _held(supervisor)
     yield from _failures(supervisor)
+    for fault, times in supervisor.recorder.dma_faults.items():
+        yield f"DMA fault, {times} x: {fault}"
     yield from _unknown(supervisor)
 
 

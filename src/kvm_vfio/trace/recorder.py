@@ -16,6 +16,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from kvm_vfio.kernel.iommu.dma import DmaFault
+from kvm_vfio.kernel.iommu.group import PciFunction
 from kvm_vfio.kernel.kvm.vfio import KvmVfio
 from kvm_vfio.kernel.kvm.vm import Vm
 from kvm_vfio.kernel.observer import Observer
@@ -58,6 +60,7 @@ class Recorder(Observer, Generic[Kind]):
         self.failures_left_out = 0
         self.not_modelled: Counter[str] = Counter()
         self.not_reached: Counter[str] = Counter()
+        self.dma_faults: Counter[str] = Counter()
         self.leaked: list[str] = []
         self._last_change = 0.0
         self.vms = 0
@@ -134,6 +137,11 @@ class Recorder(Observer, Generic[Kind]):
 
     def reference_dropped(self, device: KvmVfio, member: Member) -> None:
         self.heard.append((_LETS_GO, device.vm, member))
+
+    def dma_faulted(self, fault: DmaFault, function: PciFunction) -> None:
+        what = f"{function.static.address} at {fault}"
+        if what in self.dma_faults or len(self.dma_faults) < _MOST_KINDS:
+            self.dma_faults[what] += 1
 
     def reference_leaked(self, device: KvmVfio, member: Member) -> None:
         self.leaked.append(

@@ -41,6 +41,11 @@ class FunctionBus:
         return self._function.iommu_group.kernel.open_storage(path)
 
 
+def _require_master(function: PciFunction, iova: int) -> None:
+    if not _is_master(function):
+        raise DmaFault(iova, "the function is no bus master")
+
+
 def _is_master(function: PciFunction) -> bool:
     device = function.vfio_device
     return device is not None and bool(device.config.value(PCI_COMMAND, 2) & PCI_COMMAND_MASTER)
@@ -56,15 +61,24 @@ class FunctionDma:
 
     def read(self, iova: int, size: int) -> bytes:
         """`size` bytes at `iova`. DmaFault: not a bus master, or what the IOMMU says."""
-        if not _is_master(self._function):
-            raise DmaFault(iova, "the function is no bus master")
-        return dma.read(self._function.iommu_group, iova, size)
+        try:
+            _require_master(self._function, iova)
+            return dma.read(self._function.iommu_group, iova, size)
+        except DmaFault as fault:
+            self._tell(fault)
+            raise
 
     def write(self, iova: int, data: bytes) -> None:
         """Put `data` at `iova`. DmaFault, with what lies before the fault written."""
-        if not _is_master(self._function):
-            raise DmaFault(iova, "the function is no bus master")
-        dma.write(self._function.iommu_group, iova, data)
+        try:
+            _require_master(self._function, iova)
+            dma.write(self._function.iommu_group, iova, data)
+        except DmaFault as fault:
+            self._tell(fault)
+            raise
+
+    def _tell(self, fault: DmaFault) -> None:
+        self._function.iommu_group.kernel.observer.dma_faulted(fault, self._function)
 
 
 class FunctionInterrupts:
