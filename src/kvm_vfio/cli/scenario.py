@@ -65,16 +65,33 @@ def scenario() -> None:
     metavar="NAME|FILE",
     help="The machine that a model runs on.",
 )
-def run_(files: tuple[Path, ...], kernel: str, snoop: str, machine: str) -> None:
+@click.option(
+    "--record",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep the answers where `conform --data DIR` finds them.",
+)
+def run_(
+    files: tuple[Path, ...], kernel: str, snoop: str, machine: str, record: Path | None
+) -> None:
     """Perform the scripts, and print a line for each operation."""
     scripts = [(file, _read(file)) for file in files]
+    place = record / f"{kernel.partition(':')[2]}-{snoop}" if record else None
+    if place is not None and kernel == "host":
+        raise InputError("--record keeps what a model or a guest answers, not host.")
     with ExitStack() as stack:
         opened = _open(stack, kernel, snoop, machine)
         for file, operations in scripts:
             if len(files) > 1:
                 click.echo(f"# {file}")
+            answers = []
             for line in run(opened, operations):
                 click.echo(line)
+                answers.append(line)
+            if place is not None:
+                head = f"# {opened.release}, snoop control {snoop}"
+                place.mkdir(parents=True, exist_ok=True)
+                (place / f"{file.stem}.out").write_text("\n".join([head, *answers, ""]))
 
 
 @scenario.command()

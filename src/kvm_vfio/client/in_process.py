@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from errno import EBADF, EINVAL, errorcode
+from errno import EACCES, EBADF, EINVAL, errorcode
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -25,7 +25,7 @@ from kvm_vfio.machine.model import Machine
 from kvm_vfio.machine.storage import open_storage
 from kvm_vfio.profiles import DEFAULT, PROFILES
 from kvm_vfio.syscalls import Buffer, MemoryBuffer
-from kvm_vfio.uapi.fcntl import O_PATH
+from kvm_vfio.uapi.fcntl import O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY
 from kvm_vfio.uapi.layout import Request
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _ADDRESS = (1 << 64) - 1
 _REASONS = {number: os.strerror(number) for number in errorcode}
 _STANDARD = ("standard input", "standard output", "standard error")
+_READABLE, _WRITABLE = (O_RDONLY, O_RDWR), (O_WRONLY, O_RDWR)
 _OUR_NODES = ("/dev/kvm", "/dev/iommu", "/dev/vfio/")
 
 
@@ -45,7 +46,7 @@ def _os_error(error: KernelError, call: str) -> OSError:
     return result
 
 
-class _Answering:
+class answering:  # noqa: N801 - read as a word: with answering("close fd 3")
     """The body is the system call `call`: what it raises as KernelError leaves as OSError."""
 
     __slots__ = ("call",)
@@ -90,11 +91,13 @@ class ModelSyscalls:
 
     def open(self, path: str, flags: int) -> int:
         """Open a device node of the machine. Any other path is there too, and nothing is in it."""
-        with _Answering(f"open {path}"):
+        with answering(f"open {path}"):
             if flags & O_PATH and (self._has_node(path) or not path.startswith(_OUR_NODES)):
                 return self.files.install(PathOnlyFile(path))
             if path.startswith(_OUR_NODES):
-                return self.files.install(self.kernel.open(self.task, path))
+                file = self.kernel.open(self.task, path)
+                file.access = flags & O_ACCMODE
+                return self.files.install(file)
             return self.files.install(OtherFile(path))
 
     def _has_node(self, path: str) -> bool:
@@ -104,14 +107,14 @@ class ModelSyscalls:
         return self.kernel.vfio_loaded and path in ("/dev/vfio/vfio", *groups)
 
     def close(self, fd: int) -> None:
-        with _Answering(f"close fd {fd}"):
+        with answering(f"close fd {fd}"):
             file = self.files.remove(fd)
             if file is None:
                 raise KernelError(EBADF, "it is not open")
             file.put()
 
     def dup(self, fd: int) -> int:
-        with _Answering(f"dup fd {fd}"):
+        with answering(f"dup fd {fd}"):
             return self.files.install(self._peek(fd))
 
     def _peek(self, fd: int) -> File:
@@ -133,23 +136,23 @@ class ModelSyscalls:
             raise _os_error(error, name) from error
 
     def read(self, fd: int, size: int) -> bytes:
-        with _Answering(f"read fd {fd}"):
-            return self._file_with_content(fd).read(self.task, size, None)
+        with answering(f"read fd {fd}"):
+            return self._open_for(_READABLE, fd).read(self.task, size, None)
 
     def write(self, fd: int, data: bytes) -> int:
-        with _Answering(f"write fd {fd}"):
-            return self._file_with_content(fd).write(self.task, data, None)
+        with answering(f"write fd {fd}"):
+            return self._open_for(_WRITABLE, fd).write(self.task, data, None)
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:
-        with _Answering(f"pread fd {fd}"):
-            return self._file_with_content(fd).read(self.task, size, offset)
+        with answering(f"pread fd {fd}"):
+            return self._open_for(_READABLE, fd).read(self.task, size, offset)
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
-        with _Answering(f"pwrite fd {fd}"):
-            return self._file_with_content(fd).write(self.task, data, offset)
+        with answering(f"pwrite fd {fd}"):
+            return self._open_for(_WRITABLE, fd).write(self.task, data, offset)
 
     def mmap(self, fd: int, size: int, offset: int = 0, *, writable: bool = True) -> MemoryBuffer:
-        with _Answering("mmap" if fd == -1 else f"mmap fd {fd}"):
+        with answering("mmap" if fd == -1 else f"mmap fd {fd}"):
             region = self._mmap(fd, size, offset, writable=writable)
         return _buffer(region, region.start, size, owner=region)
 
@@ -162,9 +165,15 @@ class ModelSyscalls:
         length = -(-size // PAGE) * PAGE
         if file is None:
             return self.mm.map(length, writable=writable)
+        self._refuse_mapping(file, writable=writable)
         mapping = file.mmap(self.task, length, offset, writable=writable)
         data = memoryview(mapping)  # type: ignore[arg-type]  # the model's own mappings are bytes
         return self.mm.map_data(data, writable=writable, file=file)
+
+    @staticmethod
+    def _refuse_mapping(file: File, *, writable: bool) -> None:
+        if file.access not in _READABLE or (writable and file.access not in _WRITABLE):
+            raise KernelError(EACCES, f"{file.name} was not opened for that")
 
     def munmap(self, buffer: Buffer) -> None:
         """munmap(2). ValueError for a buffer that `mmap` did not return, or that is unmapped."""
@@ -192,7 +201,7 @@ class ModelSyscalls:
 
     def lseek(self, fd: int, offset: int) -> int:
         """lseek(2), SEEK_SET."""
-        with _Answering(f"lseek fd {fd}"):
+        with answering(f"lseek fd {fd}"):
             return self._file_with_content(fd).lseek(offset)
 
     def pipe(self) -> tuple[int, int]:
@@ -227,7 +236,7 @@ class ModelSyscalls:
 
     def send(self, fd: int, other: ModelSyscalls) -> int:
         """Pass an open file to another process over a socket; its fd there. EBADF."""
-        with _Answering(f"send fd {fd}"):
+        with answering(f"send fd {fd}"):
             return other.files.install(self._peek(fd))
 
     def exit(self) -> None:
@@ -250,9 +259,14 @@ class ModelSyscalls:
             raise ValueError(f"fd {fd} is no VM")  # noqa: TRY004  # an int has the right type
         return file.vm
 
+    def _open_for(self, modes: tuple[int, ...], fd: int) -> File:
+        file = self._file_with_content(fd)
+        file.require(*modes)
+        return file
+
     def _file_with_content(self, fd: int) -> File:
         file = self.task.fget(fd)
-        if isinstance(file, OtherFile):
+        if type(file) is OtherFile:
             raise NotModelled(f"what is in {file.name} is not modelled")
         return file
 

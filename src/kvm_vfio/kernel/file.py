@@ -19,13 +19,14 @@ Who holds whom (-> "holds a reference on"):
 
 from __future__ import annotations
 
-from errno import EAGAIN, EINVAL, ENODEV, ENOTTY, ESPIPE
+from errno import EAGAIN, EBADF, EINVAL, ENODEV, ENOTTY, ESPIPE
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.ioctl import IoctlTable, Row
 from kvm_vfio.kernel.vfs import VFS_IOCTLS
+from kvm_vfio.uapi.fcntl import O_RDWR
 
 if TYPE_CHECKING:
     from kvm_vfio.kernel.task import Task
@@ -47,10 +48,11 @@ class Mapping(Protocol):
 class File:
     """One open file description. It is born with one reference, its creator's."""
 
-    __slots__ = ("label", "references")
+    __slots__ = ("access", "label", "references")
 
     kind: ClassVar[str] = "file"  # as a person would name it
     link: ClassVar[str] = ""  # what /proc/PID/fd/N shows
+    mount: ClassVar[str] = "anon_inode"  # the file system it is in
     ioctls: ClassVar[IoctlTable] = IoctlTable()
     # What any request can be refused with, before a row is found for it or because there is none.
     ioctl_errnos: ClassVar[tuple[int, ...]] = (ENOTTY,)
@@ -59,11 +61,22 @@ class File:
     def __init__(self) -> None:
         self.references = 1
         self.label: Any = None  # what an observer knows it by; nothing here reads it
+        self.access = O_RDWR  # the access mode of the open that made it
+
+    def require(self, *modes: int) -> None:
+        """EBADF unless it was opened in one of these access modes."""
+        if self.access not in modes:
+            raise KernelError(EBADF, f"{self.name} was not opened for that")
 
     @property
     def name(self) -> str:
         """Which one it is, for people."""
         return self.kind
+
+    @property
+    def filesystem(self) -> str:
+        """Which file system it is in: files can be cloned within one only."""
+        return self.mount
 
     def get(self) -> None:
         """get_file: one more reference."""
@@ -146,6 +159,11 @@ class OtherFile(File):
     def name(self) -> str:
         """What it was opened as."""
         return self._name
+
+    @property
+    def filesystem(self) -> str:
+        """/dev, or one that nothing else is in."""
+        return "/dev" if self._name.startswith("/dev/") else f"that of {self._name}"
 
 
 class PathOnlyFile(OtherFile):

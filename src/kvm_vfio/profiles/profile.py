@@ -44,6 +44,9 @@ class Profile:
     name: str
     measured: str
 
+    # the VFS, of files that are no regular ones
+    vfs_sets_file_attributes: bool  # FS_IOC_SETFLAGS, FSSETXATTR read their argument first: EFAULT
+
     # KVM
     kvm_recording: KvmRecording | None  # what its KVM says of itself and of processors
     capabilities: frozenset[int]  # KVM_CHECK_EXTENSION: which of the caps in question answer 1

@@ -50,14 +50,22 @@ _BAD_ADDRESSES = (
 _IOCTLS = (
     *(f"{number:#x}" for number in range(0x3B63, 0x3B86)),  # VFIO's
     *("0xae00", "0xae03", "0x5401", "0x0", "0xffffffff"),
+    *("0x2", "0x5421", "0x5450", "0x5452", "0x5460", "0x40049409", "0xc0045877", "0xc020660b"),
     *("0x4018aee1", "0x4018aee2", "0x4018aee3", "0xc00caee0"),  # KVM's device control
 )
 _ARGUMENTS = (
     *("null", "bad", "unmapped", "straddle", "max", "0", "1"),
     *("int:0", "int:7", "int:8", "int:12", "int:16", "int:20", "int:24", "int:32", "int:200"),
 )
-_FILES = ("/dev/null", "/sys ro", "/dev/null path", "/dev/kvm ro", "/dev/kvm path", "/dev/vfio/99")
 _REGULAR_FILE = "/tmp/file"  # noqa: S108 - in a guest, or on no disk at all
+_PATHS = (
+    *("/dev/null", "/dev/zero", "/dev/kvm", "/dev/kvm", "/dev/vfio/vfio", "/dev/vfio/vfio"),
+    *("/dev/vfio/1", "/dev/vfio/3", "/dev/vfio/5", "/dev/vfio/0", "/dev/vfio/6", "/dev/vfio/99"),
+    *("/dev/vfio", "/dev/iommu", "/dev/vfio/01", "/sys", "/"),
+    *(_REGULAR_FILE, _REGULAR_FILE, f"{_REGULAR_FILE}-that-is-not-there"),
+)
+_KIND_OF_NODE = {"/dev/kvm": "k", "/dev/vfio/vfio": "c"}
+_MODES = ("", "", "", " ro", " wo", " path")
 _EXTENSIONS = ("CC", "CC", "type1", "type1v2", "nesting", "noiommu", *map(str, range(12)))
 
 
@@ -209,18 +217,25 @@ class Generator:
             return f"pipe {self._new('f')} {self._new('f')}"
         if kind == "mkfile":
             return f"mkfile {self._new('f')} {_REGULAR_FILE}"
-        path = f" {self._random.choice(_FILES)}" if kind == "open" else ""
-        return f"{kind} {self._new('f')}{path}"
+        if kind == "open":
+            return self.open()
+        return f"{kind} {self._new('f')}"
+
+    def open(self) -> str:
+        """A file that may be any, under a name that its kind could have."""
+        path = self._random.choice(_PATHS)
+        kind = _KIND_OF_NODE.get(path, "g" if path.startswith("/dev/vfio/") else "f")
+        return f"open {self._new(kind)} {path}{self._random.choice(_MODES)}"
 
     def content(self) -> str:
-        return f"{self._random.choice(('read', 'write', 'mmap'))} {self._one('dcgkv')}"
+        return f"{self._random.choice(('read', 'write', 'mmap'))} {self._one('dcgkvf')}"
 
     def close(self) -> str:
         handle = self._one("vdcgxkf")
         return "" if handle in _STAYING else f"close {handle}"
 
     def dup(self) -> str:
-        old = self._one("dgxcv")
+        old = self._one("dgxcvfk")
         return f"dup {self._new(old[0])} {old}"
 
     def bind(self) -> str:

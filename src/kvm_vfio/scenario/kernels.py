@@ -38,6 +38,10 @@ class ScenarioKernel(Protocol):
         """What a person calls it."""
 
     @property
+    def release(self) -> str:
+        """What it calls itself."""
+
+    @property
     def can_force(self) -> bool:
         """Whether force_coh works on it."""
 
@@ -61,6 +65,10 @@ class ModelKernel:
     profile: Profile
     can_force: bool = True
 
+    @property
+    def release(self) -> str:
+        return f"the model of Linux {self.profile.name}"
+
     @contextmanager
     def hands(self, *, ahead: int | None = None) -> Iterator[Hands]:
         referee = ModelReferee(self.machine, self.profile)
@@ -79,6 +87,7 @@ class HostKernel:
     """The kernel of this computer."""
 
     name = "host"
+    release = "the Linux of this computer"
     can_force = False
 
     @contextmanager
@@ -107,6 +116,10 @@ class GuestKernel:
         self.snoop = snoop
         self._progress = progress
         self._guest = self._boot()
+
+    @property
+    def release(self) -> str:
+        return f"Linux {self._guest.name}; intel-iommu"
 
     def _boot(self) -> Guest:
         from kvm_vfio.guest.guest import Guest  # noqa: PLC0415

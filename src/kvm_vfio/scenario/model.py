@@ -11,7 +11,6 @@ import os
 from collections.abc import Sequence
 from errno import EBADF
 
-from kvm_vfio.client.in_process import ModelSyscalls
 from kvm_vfio.kernel.iommu.group import PciFunction
 from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.kvm.vfio import KvmVfio
@@ -23,6 +22,7 @@ from kvm_vfio.kernel.vfio.group import GroupFile
 from kvm_vfio.machine.model import Machine
 from kvm_vfio.profiles.profile import Profile
 from kvm_vfio.scenario.hands import Event
+from kvm_vfio.scenario.ordinary import ScriptProcess
 
 _ROOM = 256  # zeros after what is put into memory, for structures that go on
 
@@ -70,7 +70,7 @@ class ModelReferee:
     def __init__(self, machine: Machine, profile: Profile) -> None:
         self._probes = _Probes()
         self._kernel = Kernel(machine, profile, observer=self._probes)
-        self.syscalls = ModelSyscalls(self._kernel)
+        self.syscalls = ScriptProcess(self._kernel)
 
     def events(self) -> Sequence[Event]:
         """What happened since the last question."""

@@ -64,6 +64,8 @@ TABLES = {
 
 # Where a check stands before the first look at memory: in which profiles, with which answer.
 EARLIER = {
+    ("any file", "FS_IOC_SETFLAGS"): ({"2013", "5.10"}, -ENOTTY),
+    ("any file", "FS_IOC_FSSETXATTR"): ({"2013", "5.10"}, -ENOTTY),
     ("system", "KVM_GET_DEVICE_ATTR"): ({"2013", "5.10"}, -EINVAL),
     ("system", "KVM_HAS_DEVICE_ATTR"): ({"2013", "5.10"}, -EINVAL),
     ("system", "KVM_GET_SUPPORTED_HV_CPUID"): ({"5.10"}, -EINVAL),
@@ -79,6 +81,7 @@ LEAST = {"VFIO_DEVICE_GET_INFO": 16, "VFIO_IOMMU_GET_INFO": 16}
 
 # Fields without which the answer is EINVAL whatever argsz is, or not known.
 FIELDS: dict[str, dict[str, int]] = {
+    "FIDEDUPERANGE": {"dest_count": 0},
     "VFIO_DEVICE_PCI_HOT_RESET": {"count": 1},
     "KVM_GET_DEVICE_ATTR": {"group": 9},
     "VFIO_IOMMU_MAP_DMA": {"flags": vfio.VFIO_DMA_MAP_FLAG_READ, "size": PAGE},

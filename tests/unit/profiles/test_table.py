@@ -34,6 +34,7 @@ from kvm_vfio.kernel.vfio.container import ContainerFile
 from kvm_vfio.machine.model import Iommu, IommuGroup, Machine
 from kvm_vfio.profiles import DEFAULT, PROFILES, Profile
 from kvm_vfio.uapi import kvm, kvm_x86, vfio
+from kvm_vfio.uapi.fs import FS_IOC_SETFLAGS
 from tests.unit.kernel.program import (
     ADDRESS,
     MACHINE,
@@ -77,6 +78,11 @@ def attributes_of_dev_kvm(profile: Profile) -> tuple[int, ...]:
     program = boot(profile)
     kvm_fd = program.open("/dev/kvm")
     return tuple(program.has_attr(kvm_fd, *attr) for attr in ((0, 0), (1, 0), (1, 1)))
+
+
+def setting_flags_of_a_vm(profile: Profile) -> int:
+    vmm = start_vmm(profile)
+    return vmm.program.ioctl(vmm.vm, FS_IOC_SETFLAGS, 0)
 
 
 def child_asks_the_device(profile: Profile) -> int:
@@ -273,6 +279,7 @@ class Scenario(NamedTuple):
 
 
 SCENARIOS = {
+    "vfs_sets_file_attributes": Scenario(setting_flags_of_a_vm, {"2013": -ENOTTY, "6.1": -EFAULT}),
     "kvm_recording": Scenario(
         what_kvm_says_of_itself,
         {

@@ -15,6 +15,7 @@ from kvm_vfio.kernel.file import File
 from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support
 from kvm_vfio.kernel.kvm.recorded import recorded
 from kvm_vfio.kernel.kvm.vm import Vm, VmFile, check_extension
+from kvm_vfio.kernel.vfs import DEV
 from kvm_vfio.kernel.x86.msr import msr_io
 from kvm_vfio.uapi.kvm import (
     KVM_API_VERSION,
@@ -55,6 +56,7 @@ class KvmSystemFile(File):
     __slots__ = ("kernel",)
     kind = "/dev/kvm"
     link = "/dev/kvm"
+    mount = DEV
     ioctl_errnos = (EINVAL,)
     positional = True
 

@@ -14,6 +14,7 @@ from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import File, Mapping
 from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row
 from kvm_vfio.kernel.vfio.type1 import TYPE1_IOCTLS, Type1, type1_extension
+from kvm_vfio.kernel.vfs import DEV
 from kvm_vfio.uapi.vfio import (
     VFIO_API_VERSION,
     VFIO_CHECK_EXTENSION,
@@ -95,6 +96,7 @@ class ContainerFile(File):
     __slots__ = ("container",)
     kind = "a VFIO container"
     link = "/dev/vfio/vfio"
+    mount = DEV
     ioctl_errnos = (EINVAL, ENOTTY)
     positional = True
 

@@ -19,6 +19,7 @@ from kvm_vfio.kernel.file import File
 from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row
 from kvm_vfio.kernel.vfio.container import Container, ContainerFile
 from kvm_vfio.kernel.vfio.device import VfioDevice, VfioDeviceFile
+from kvm_vfio.kernel.vfs import DEV
 from kvm_vfio.uapi.layout import INT32
 from kvm_vfio.uapi.vfio import (
     VFIO_GROUP_FLAGS_CONTAINER_SET,
@@ -182,6 +183,7 @@ class GroupFile(File):
 
     __slots__ = ("vfio_group",)
     kind = "a VFIO group"
+    mount = DEV
     positional = True
 
     def __init__(self, vfio_group: VfioGroup) -> None:
