@@ -3,34 +3,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 
 import pytest
 
+from kvm_vfio import model
 from tests.e2e.conftest import Builder
 from tests.e2e.supervised import steps, supervised
+from tests.nvme_host import MSIX, open_controller, show
 
-MACHINE = """\
-[[iommu]]
-[[iommu.group]]
-number = 1
-[[iommu.group.device]]
-address = "0000:00:10.0"
-model = "edu"
-"""
+ON_DEVICES = ("--kvm", "model", "--machine", "devices")
 EDU = ("0000:00:10.0", "/dev/vfio/1")
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> str:
-    file = tmp_path / "machine.toml"
-    file.write_text(MACHINE)
-    return str(file)
+NVME = ("0000:00:11.0", "/dev/vfio/2")
 
 
 @pytest.mark.gcc
-def test_edu_and_the_memory_it_reaches(build: Builder, machine: str) -> None:
-    done = supervised("--kvm", "model", "--machine", machine, build("edu.c"), *EDU)
+def test_edu_and_the_memory_it_reaches(build: Builder) -> None:
+    done = supervised(*ON_DEVICES, build("edu.c"), *EDU)
     assert steps(done.stdout) == {
         "device": "0",
         "identification": "10000ed",
@@ -65,3 +54,55 @@ def test_edu_and_the_memory_it_reaches(build: Builder, machine: str) -> None:
         "the program that mapped it is gone",
     ]
     assert "a bug in kvm-vfio" not in done.stderr
+
+
+@pytest.mark.gcc
+def test_nvme_from_c(build: Builder) -> None:
+    done = supervised(*ON_DEVICES, build("nvme.c"), *NVME)
+    assert steps(done.stdout) == {
+        "device": "0",
+        "map": "0",
+        "hear": "0",
+        "ready": "1",
+        "identify controller": "0",
+        "model": "kvm-vfio NVMe",
+        "identify namespace": "0",
+        "blocks": "131072",
+        "create completion queue": "0",
+        "create submission queue": "0",
+        "write": "0",
+        "read": "0",
+        "same": "1",
+        "read beyond": str(0x4080),
+        "interrupts": "7",
+        "read into what is gone": "4",
+        "reset": "0",
+    }
+
+
+EXPECTED = {
+    "model": "kvm-vfio NVMe",
+    "serial": "kvm-vfio",
+    "blocks": "131072",
+    "write": "0x0",
+    "flush": "0x0",
+    "read": "0x0",
+    "same": "True",
+    "beyond": "0x4080",
+    "interrupts": "4",
+    "bad memory": "0x4",
+}
+
+
+def test_nvme_from_python() -> None:
+    done = supervised(*ON_DEVICES, sys.executable, "-m", "tests.nvme_host", NVME[0], "2")
+    assert steps(done.stdout) == EXPECTED
+
+
+def test_the_same_in_process(capsys: pytest.CaptureFixture[str]) -> None:
+    linux = model(machine="devices")
+    driver = open_controller(linux, NVME[0], 2)
+    events = [linux.eventfd() for _ in range(2)]
+    driver.device.enable_irqs(MSIX, events)
+    show(driver, events[1])
+    assert steps(capsys.readouterr().out) == EXPECTED

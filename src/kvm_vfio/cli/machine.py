@@ -162,6 +162,8 @@ def _abilities(device: PciDevice) -> Iterator[str]:
         yield "multifunction"
     if device.reset:
         yield "reset"
+    if device.behaviour:
+        yield f"behaves as {device.behaviour.name}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -20,6 +20,7 @@ GROUP = "kvm_vfio.devices"
 
 _OWN = {
     "edu": "kvm_vfio.kernel.pci.edu:Edu",
+    "nvme": "kvm_vfio.kernel.pci.nvme:Nvme",
 }
 
 

@@ -314,19 +314,20 @@ def _iommu(table: _Iommu, index: int) -> Iommu:
 
 
 def _device(table: _Device) -> PciDevice:
-    return _described(table) if table.model is None else _modelled(table)
+    return _described(table) if table.model is None else _modelled(table, table.model)
 
 
-def _modelled(table: _Device) -> PciDevice:
+def _modelled(table: _Device, name: str) -> PciDevice:
     """What the model makes of it, with the ids that the file gives; `_model_faults` judges."""
     address = _canonical(table.address)
     try:
-        model = device_model(table.model or "")
+        model = device_model(name)
         device = model.at(address, trap=table.trap, **_options(model, table.options))
     except (KeyError, TypeError, ValueError, InputError):
         return PciDevice(address, 0, 0, 0)
     return replace(
         device,
+        behaviour=replace(device.behaviour, name=name) if device.behaviour else None,
         vendor=table.vendor or device.vendor,
         device=table.device or device.device,
         class_code=table.class_ or device.class_code,

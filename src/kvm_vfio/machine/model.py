@@ -55,13 +55,14 @@ class Msix:
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """What makes a device do something: a device model, and its options.
+    """What makes a device do something: a device model under its `name`, and its options.
 
     `model(bus, options)` makes one (`kvm_vfio.kernel.pci.model`). `trap`: BARs with registers
     cannot be mapped, so that every access reaches them; without it they can, as on hardware, and
     registers behave by read and write alone.
     """
 
+    name: str
     model: Callable[[Any, Any], Any]
     options: object = None
     trap: bool = True

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, is_dataclass
 
 from kvm_vfio.machine.check import size_text
 from kvm_vfio.machine.classes import class_name
-from kvm_vfio.machine.model import Bar, BarKind, Iommu, Machine, PciDevice
+from kvm_vfio.machine.model import Bar, BarKind, Behaviour, Iommu, Machine, PciDevice
 
 _ABILITIES = ("power_management", "pci_express", "multifunction", "reset")
 
@@ -53,6 +54,10 @@ def _device(device: PciDevice) -> Iterator[str]:
     yield f"subsystem_device = {device.subsystem_device:#06x}"
     yield f"revision = {device.revision:#04x}"
     yield f"driver = {_text(device.driver or 'none')}"
+    if device.behaviour:
+        yield from _model(device.behaviour)
+        yield from ("multifunction = true",) if device.multifunction else ()
+        return
     if device.interrupt_pin:
         yield f'interrupt_pin = "{" ABCD"[device.interrupt_pin]}"'
     yield from (f"{name} = true" for name in _ABILITIES if getattr(device, name))
@@ -68,6 +73,22 @@ def _device(device: PciDevice) -> Iterator[str]:
             f"table_offset = {x.table_offset:#x}, pba_bar = {x.pba_bar}, "
             f"pba_offset = {x.pba_offset:#x} }}"
         )
+
+
+def _model(behaviour: Behaviour) -> Iterator[str]:
+    """The model, which says the rest itself."""
+    yield f"model = {_text(behaviour.name)}"
+    values = asdict(behaviour.options) if is_dataclass(behaviour.options) else {}  # type: ignore[arg-type]  # no class
+    if values:
+        yield f"options = {{ {', '.join(f'{k} = {_value(v)}' for k, v in values.items())} }}"
+    if not behaviour.trap:
+        yield "trap = false"
+
+
+def _value(value: int | str) -> str:
+    if isinstance(value, bool):
+        return _word(value)
+    return _text(value) if isinstance(value, str) else str(value)
 
 
 def _bar(bar: Bar) -> str:

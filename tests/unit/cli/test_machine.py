@@ -102,7 +102,8 @@ def test_show_of_what_is_not_there() -> None:
     result = kvm_vfio("machine", "show", "nope")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
-        "kvm-vfio: nope: there is no such file; the built-in machines are default or referee\n"
+        "kvm-vfio: nope: there is no such file; "
+        "the built-in machines are default, devices or referee\n"
     )
 
 
@@ -141,5 +142,6 @@ def test_check_looks_at_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_list() -> None:
     assert kvm_vfio("machine", "list").stdout == (
         "default: a small machine to begin with\n"
+        "devices: devices that behave: edu and nvme\n"
         "referee: QEMU's q35 with the devices of the recorded scenarios\n"
     )

@@ -51,8 +51,8 @@ def functions(machine: Machine) -> dict[str, PciDevice]:
     return {device.address: device for _, device in machine.devices()}
 
 
-def test_there_are_two() -> None:
-    assert builtin_machines() == ["default", "referee"]
+def test_there_are_three() -> None:
+    assert builtin_machines() == ["default", "devices", "referee"]
 
 
 @pytest.mark.parametrize("name", builtin_machines())

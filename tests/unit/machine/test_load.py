@@ -613,7 +613,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
 def test_no_such_file(tmp_path: Path) -> None:
     path = tmp_path / "m.toml"
     assert refused(path) == (
-        f"{path}: there is no such file; the built-in machines are default or referee"
+        f"{path}: there is no such file; the built-in machines are default, devices or referee"
     )
 
 

@@ -254,7 +254,7 @@ class DeviceModel:
     def at(cls, address: str, *, trap: bool = True, **options: int | str) -> PciDevice:
         """Such a device at `address` ("0000:00:10.0"), for a machine. TypeError, ValueError."""
         chosen = cls.options_type(**options)
-        behaviour = Behaviour(cls, chosen, trap)
+        behaviour = Behaviour(cls.__name__.lower(), cls, chosen, trap)
         return replace(cls.describe(chosen), address=address, behaviour=behaviour)
 
     @classmethod
