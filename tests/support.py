@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,8 +60,14 @@ def need_go() -> None:
     need_program("go", apt="golang-go")
 
 
+def need_chromium() -> str:
+    """The path of a Chromium that runs without a display."""
+    return need_program("chromium", apt="chromium")
+
+
 # A test says `@pytest.mark.qemu` and is not run without it.
-NEEDS = {
+NEEDS: dict[str, Callable[[], object]] = {
+    "browser": need_chromium,
     "kvm": need_kvm,
     "qemu": need_qemu,
     "gcc": need_gcc,

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From a history to one HTML page that holds everything: data, program, style, libraries.
+
+Rule of this file: what came out of a trace goes into the page as compressed data only, never as
+markup or program, so that no text in it can mean anything to a browser.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import zlib
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import resources
+from itertools import chain, pairwise
+from typing import Any
+
+import msgspec
+
+from kvm_vfio.report.history import History, Row
+from kvm_vfio.report.problems import problems
+
+CHUNK = 500  # details that are unpacked together
+_HERE = resources.files("kvm_vfio.report")
+_SCRIPTS = ("data", "list", "timeline", "graph", "state", "main")
+_VENDOR = ("uPlot.iife.min.js", "cytoscape.min.js")
+# What would end a line of the page's texts, or could not be seen.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LETTERS = {"call": "c", "other": "o", "close": "x", "decision": "d"}
+_PLACE = re.compile(r"\{\{(\w+)\}\}")
+
+
+def page(history: History) -> str:
+    """The page. It runs in a browser of 2023 and later, from disk, without a network."""
+    parts = {
+        "title": html.escape(f"{' '.join(history.header.program) or 'a trace'} - kvm-vfio"),
+        "style": _asset("vendor/uPlot.min.css") + _asset("assets/page.css"),
+        "libraries": "".join(f"<script>{_asset(f'vendor/{name}')}</script>\n" for name in _VENDOR),
+        "script": "".join(_asset(f"assets/{name}.js") for name in _SCRIPTS),
+        "data": _packed(msgspec.json.encode(as_data(history))),
+        "details": "\n".join(_details(history.rows)),
+    }
+    return _PLACE.sub(lambda match: parts[match[1]], _asset("assets/page.html"))
+
+
+def _asset(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def _packed(data: bytes) -> str:
+    return b64encode(zlib.compress(data, 9)).decode()
+
+
+def _details(rows: Sequence[Row]) -> Iterator[str]:
+    for start in range(0, len(rows), CHUNK):
+        yield _packed(b"\n".join(row.detail for row in rows[start : start + CHUNK]))
+
+
+def as_data(history: History) -> dict[str, Any]:
+    """What the page's program works on: columns, since they pack and unpack best."""
+    rows, spans = history.rows, history.spans
+    whats = sorted({span.what for span in spans})
+    texts = list(dict.fromkeys(span.text for span in spans))
+    place = {text: index for index, text in enumerate(texts)}
+    return {
+        "facts": list(_facts(history)),
+        "chunk": CHUNK,
+        "rows": {
+            "kind": "".join(_LETTERS[row.kind] for row in rows),
+            "n": _steps(row.n for row in rows),
+            "at": _steps(row.at for row in rows),
+            "took": [row.took for row in rows],
+            "task": [row.task for row in rows],
+            "failed": [index for index, row in enumerate(rows) if row.failed],
+            "text": "\n".join(_CONTROL.sub("?", row.text) for row in rows),
+            "count": [len(row.nodes) for row in rows],
+            "nodes": list(chain.from_iterable(row.nodes for row in rows)),
+        },
+        "tasks": [_CONTROL.sub("?", task) for task in history.tasks],
+        "nodes": [[node.name, node.kind, node.slot] for node in history.nodes],
+        "spans": {
+            "whats": whats,
+            "what": [whats.index(span.what) for span in spans],
+            "x": [span.x for span in spans],
+            "y": [span.y for span in spans],
+            "begin": [span.begin for span in spans],
+            "end": [span.end for span in spans],
+            "texts": texts,
+            "text": [place[span.text] for span in spans],
+        },
+        "problems": [[p.row, p.kind, p.text, p.times] for p in problems(history)],
+    }
+
+
+def _steps(numbers: Iterable[int]) -> list[int]:
+    """Each number less the one before: small, and much the same."""
+    return [after - before for before, after in pairwise(chain([0], numbers))]
+
+
+def _facts(history: History) -> Iterator[tuple[str, str]]:
+    header = history.header
+    yield "program", " ".join(header.program)
+    yield "Linux", header.linux
+    yield "KVM", header.kvm
+    yield "machine", header.machine.name
+    calls = sum(row.kind in ("call", "other") for row in history.rows)
+    yield "calls", f"{calls:,}"
+    if history.end is None:
+        yield "end", f"the first {calls:,} only" if history.cut else "cut off"
+    elif history.end.status is not None:
+        yield "exit status", str(history.end.status)
