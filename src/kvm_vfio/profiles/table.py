@@ -68,13 +68,11 @@ PATCH = Profile(
     dma_entry_limit=0,
 )
 
-# [M] every value measured on this release; the commits that brought them, where known:
-LINUX_5_10 = replace(
+# [D] Linux 4.19 as it was released: Debian serves no such kernel any more. Each value is the one
+# measured on 5.10, but for what a later commit changed; the stable releases took some of those too.
+LINUX_4_19 = replace(
     PATCH,
-    name="5.10",
-    measured="5.10.262",
-    kvm_recording=KvmRecording(linux_5_10),
-    device_checks_mm=True,  # ddba91801aeb (5.1)
+    name="4.19",
     device_end=DeviceEnd.DESTROYED_WITH_VM,
     legacy_assignment=False,  # removed in 4.12
     reports_assignment=True,  # 5544eb9b81940 (4.3)
@@ -84,11 +82,20 @@ LINUX_5_10 = replace(
     type1v2=True,  # 1ef3e2bc0422 (3.15)
     dma_cc_extension=True,  # aa429318279b (3.15)
     nesting_extension=True,  # f5c9ecebaf2a (3.19)
+    unmap_checks_mm=True,  # 8f0d5bb95f76 (4.10)
+)
+
+# [M] every value measured on this release; the commits that brought them, where known:
+LINUX_5_10 = replace(
+    LINUX_4_19,
+    name="5.10",
+    measured="5.10.262",
+    kvm_recording=KvmRecording(linux_5_10),
+    device_checks_mm=True,  # ddba91801aeb (5.1)
     info_size=20,
-    type1_capabilities=True,
-    unmap_checks_mm=True,  # 8f0d5bb95f76 (4.10) [D]
-    unreachable_iova_errno=EINVAL,  # 9b77e5c79840 (4.17)
-    dma_entry_limit=65535,
+    type1_capabilities=True,  # a717072007e8 (5.4)
+    unreachable_iova_errno=EINVAL,  # 9b77e5c79840 (5.4)
+    dma_entry_limit=65535,  # 492855939bdb (5.1)
 )
 
 # [M] Members are open files from 5.19 on: no container is needed, and none is held.
@@ -159,6 +166,17 @@ LINUX_7_3 = replace(
 )
 
 PROFILES = MappingProxyType(
-    {p.name: p for p in (PATCH, LINUX_5_10, LINUX_6_1, LINUX_6_12, LINUX_6_18, LINUX_7_3)}
+    {
+        profile.name: profile
+        for profile in (
+            PATCH,
+            LINUX_4_19,
+            LINUX_5_10,
+            LINUX_6_1,
+            LINUX_6_12,
+            LINUX_6_18,
+            LINUX_7_3,
+        )
+    }
 )
 DEFAULT = LINUX_6_12

@@ -355,7 +355,7 @@ def test_only_a_vm_can_be_explained(linux: ModelSyscalls) -> None:
 def test_the_profile_is_chosen_by_its_name() -> None:
     assert Kvm(model("6.12")).check_extension(89) == 1
     assert Kvm(model("5.10")).check_extension(89) == 0
-    with pytest.raises(InputError, match=r"no profile '3.11'; there are 2013, 5.10"):
+    with pytest.raises(InputError, match=r"no profile '3.11'; there are 2013, 4.19, 5.10"):
         model("3.11")
 
 

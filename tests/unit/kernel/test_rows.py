@@ -64,10 +64,10 @@ TABLES = {
 
 # Where a check stands before the first look at memory: in which profiles, with which answer.
 EARLIER = {
-    ("any file", "FS_IOC_SETFLAGS"): ({"2013", "5.10"}, -ENOTTY),
-    ("any file", "FS_IOC_FSSETXATTR"): ({"2013", "5.10"}, -ENOTTY),
-    ("system", "KVM_GET_DEVICE_ATTR"): ({"2013", "5.10"}, -EINVAL),
-    ("system", "KVM_HAS_DEVICE_ATTR"): ({"2013", "5.10"}, -EINVAL),
+    ("any file", "FS_IOC_SETFLAGS"): ({"2013", "4.19", "5.10"}, -ENOTTY),
+    ("any file", "FS_IOC_FSSETXATTR"): ({"2013", "4.19", "5.10"}, -ENOTTY),
+    ("system", "KVM_GET_DEVICE_ATTR"): ({"2013", "4.19", "5.10"}, -EINVAL),
+    ("system", "KVM_HAS_DEVICE_ATTR"): ({"2013", "4.19", "5.10"}, -EINVAL),
     ("system", "KVM_GET_SUPPORTED_HV_CPUID"): ({"5.10"}, -EINVAL),
     ("vm", "KVM_ASSIGN_PCI_DEVICE"): (PROFILES.keys() - {"2013"}, -ENOTTY),
     ("vm", "KVM_DEASSIGN_PCI_DEVICE"): (PROFILES.keys() - {"2013"}, -ENOTTY),

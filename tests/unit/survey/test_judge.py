@@ -57,7 +57,7 @@ def test_until_5_18_it_counts_for_every_group(tmp_path: Path) -> None:
 
 def test_the_eras_are_those_of_the_profiles() -> None:
     for name, profile in PROFILES.items():
-        found = era(profile.measured or "3.13.0")
+        found = era(profile.measured or {"2013": "3.13.0"}.get(name, name))
         assert found is not None, name
         assert (found.coherency, found.scope) == (profile.coherency, profile.domain_scope), name
 

@@ -84,7 +84,7 @@ def test_a_device_in_use_is_not_unbound_while_it_is_in_use(profile: Profile) -> 
         vmm.program.kernel.function("0000:00:10.0").remove()
 
 
-@profiles("2013", "5.10")
+@profiles("2013", "4.19", "5.10")
 def test_until_5_18_the_last_device_of_a_group_in_a_container_waits(profile: Profile) -> None:
     vmm = start_vmm(profile)
     with pytest.raises(NotModelled, match="VFIO group 1 is given up"):
@@ -121,7 +121,7 @@ def test_whether_a_device_that_comes_back_joins_the_group_that_is_still_open(
     assert program.group(1) >= 0
 
 
-@profiles("2013", "5.10")
+@profiles("2013", "4.19", "5.10")
 def test_until_5_18_a_group_without_devices_goes_with_its_last_close(profile: Profile) -> None:
     program = boot(profile)
     group = program.group(1)

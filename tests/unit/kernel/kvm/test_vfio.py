@@ -95,7 +95,7 @@ def test_an_fd_that_is_not_open_or_o_path_is_ebadf(profile: Profile) -> None:
     assert vmm.heard() == ""
 
 
-@since({"2013": -EINVAL, "5.10": -ENOENT})
+@since({"2013": -EINVAL, "4.19": -ENOENT})
 def test_what_is_no_vfio_file_is_einval_for_add_and_no_member_for_del(
     profile: Profile, expected: int
 ) -> None:
@@ -141,7 +141,7 @@ def test_a_good_group_that_is_no_member_is_enoent_for_del(profile: Profile) -> N
     assert vmm.program.kernel.snapshot() == before
 
 
-@since({"2013": (-EINVAL, -EINVAL), "5.10": (-EINVAL, -ENOENT), "6.1": (0, 0)})
+@since({"2013": (-EINVAL, -EINVAL), "4.19": (-EINVAL, -ENOENT), "6.1": (0, 0)})
 def test_whether_a_group_needs_a_container(profile: Profile, expected: tuple[int, int]) -> None:
     vmm = start_vmm(profile)
     program = vmm.program
@@ -167,7 +167,7 @@ def test_whether_a_group_must_be_viable(profile: Profile, expected: int) -> None
     assert program.add(vmm.device, group) == expected
 
 
-@since({"2013": (-EINVAL, -EINVAL), "5.10": (-EINVAL, -ENOENT), "6.12": (0, 0)})
+@since({"2013": (-EINVAL, -EINVAL), "4.19": (-EINVAL, -ENOENT), "6.12": (0, 0)})
 def test_whether_the_file_of_a_vfio_device_is_a_member_too(
     profile: Profile, expected: tuple[int, int]
 ) -> None:
@@ -253,7 +253,7 @@ def test_a_closed_vm_fd_changes_nothing_for_the_device(vmm: Vmm) -> None:
 @since(
     {
         "2013": ("reg", "unreg"),
-        "5.10": ("asg setkvm(1) coh=0 reg", "unasg setkvm(NULL) unreg"),
+        "4.19": ("asg setkvm(1) coh=0 reg", "unasg setkvm(NULL) unreg"),
         "6.18": ("setkvm(1) coh=0 reg", "setkvm(NULL) unreg"),
     }
 )
@@ -313,7 +313,7 @@ def test_members_are_asked_in_order_until_the_first_no() -> None:
 @since(
     {
         "2013": ("devdtor unreg", "vmdel"),
-        "5.10": ("", "vmdel devdtor setkvm(NULL) unasg setkvm(NULL) unasg unreg"),
+        "4.19": ("", "vmdel devdtor setkvm(NULL) unasg setkvm(NULL) unasg unreg"),
         "6.1": ("devrel setkvm(NULL) unasg setkvm(NULL) unasg unreg", "vmdel"),
         "6.18": ("devrel setkvm(NULL) setkvm(NULL) unreg", "vmdel"),
     }
@@ -357,7 +357,7 @@ def container_without_iommu(program: Program, number: int) -> int:
     ("setting", "machine", "number", "answers"),
     [
         (in_container, MACHINE, 1, {"2013": 1}),
-        (in_container, SNOOPING, 1, {"2013": 1, "5.10": 0}),
+        (in_container, SNOOPING, 1, {"2013": 1, "4.19": 0}),
         (in_container, MACHINE, 7, {"2013": 1, "6.1": 0}),
         (alone, MACHINE, 1, {"2013": -EINVAL, "6.1": 0, "6.12": 1}),
         (alone, SNOOPING, 1, {"2013": -EINVAL, "6.1": 0}),
@@ -428,7 +428,7 @@ def test_an_answer_that_changes_in_between_is_noticed_at_the_next_change_only(
     assert count() == 0
 
 
-@since({"2013": "", "5.10": "coh=0 reg", "7.3": ""})
+@since({"2013": "", "4.19": "coh=0 reg", "7.3": ""})
 def test_whether_a_failed_del_looks_at_coherency_again(profile: Profile, expected: str) -> None:
     vmm = start_vmm(profile, SNOOPING)
     program = vmm.program

@@ -82,7 +82,7 @@ def test_a_vm_has_at_most_one_and_another_vm_its_own(program: Program) -> None:
     assert program.create_device(program.vm()) >= 0
 
 
-@since({"2013": 0, "5.10": -EBUSY, "6.1": 0})
+@since({"2013": 0, "4.19": -EBUSY, "6.1": 0})
 def test_whether_a_closed_device_can_be_created_again(profile: Profile, expected: int) -> None:
     program = boot(profile)
     vm = program.vm()

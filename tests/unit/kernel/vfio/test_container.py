@@ -77,9 +77,9 @@ def test_an_unknown_request_is_einval_before_set_iommu_and_enotty_with_type1(
 # control and on one with it.
 EXTENSIONS = {
     VFIO_TYPE1_IOMMU: {"2013": "1 1 1"},
-    VFIO_TYPE1v2_IOMMU: {"2013": "0 0 0", "5.10": "1 1 1"},
-    VFIO_DMA_CC_IOMMU: {"2013": "0 0 0", "5.10": "0 0 1"},
-    VFIO_TYPE1_NESTING_IOMMU: {"2013": "0 0 0", "5.10": "1 1 1", "6.18": "0 0 0"},
+    VFIO_TYPE1v2_IOMMU: {"2013": "0 0 0", "4.19": "1 1 1"},
+    VFIO_DMA_CC_IOMMU: {"2013": "0 0 0", "4.19": "0 0 1"},
+    VFIO_TYPE1_NESTING_IOMMU: {"2013": "0 0 0", "4.19": "1 1 1", "6.18": "0 0 0"},
     VFIO_UNMAP_ALL: {"2013": "0 0 0", "6.1": "1 1 1"},
     VFIO_UPDATE_VADDR: {"2013": "0 0 0", "6.1": "0 1 1"},
     VFIO_SPAPR_TCE_IOMMU: {"2013": "0 0 0"},
@@ -105,7 +105,7 @@ def test_which_extensions_there_are(profile: Profile, extension: int) -> None:
     assert f"{found[0]} {found[1]} {found[3]}" == wanted
 
 
-@since({"2013": (0, -ENODEV), "5.10": (0, 0)})
+@since({"2013": (0, -ENODEV), "4.19": (0, 0)})
 def test_which_types_of_iommu_there_are(profile: Profile, expected: tuple[int, int]) -> None:
     answers = []
     for kind in (VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU):

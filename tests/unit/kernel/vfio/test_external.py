@@ -46,7 +46,7 @@ def test_since_5_19_a_member_is_an_open_file_and_keeps_vfio_loaded(profile: Prof
     assert program.call(program.kernel.unload_vfio) == -EWOULDBLOCK
 
 
-@profiles("2013", "5.10")
+@profiles("2013", "4.19", "5.10")
 def test_until_5_18_a_members_reference_leaks_when_vfio_has_gone(profile: Profile) -> None:
     vmm = unloaded(profile)
     program = vmm.program
@@ -95,7 +95,7 @@ def reason(vmm: Vmm) -> str:
 @since(
     {
         "2013": "the patch takes every member for noncoherent",
-        "5.10": "its container's domain does not enforce coherency",
+        "4.19": "its container's domain does not enforce coherency",
         "6.12": "dmar0 has no snoop control",
     }
 )

@@ -327,7 +327,7 @@ def test_in_5_10_only_the_program_that_mapped_unmaps() -> None:
 # -- a mapping whose program goes on elsewhere -----------------------------------------------------
 
 
-@profiles("2013", "5.10")
+@profiles("2013", "4.19", "5.10")
 def test_until_5_11_an_address_cannot_be_taken_away(profile: Profile) -> None:
     dma = Mapper(profile)
     must(dma.map(0))
