@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,8 @@ from kvm_vfio.scenario.kernels import opened, run
 from kvm_vfio.scenario.language import VERBS, parse
 
 if TYPE_CHECKING:
-    from kvm_vfio.scenario.fuzz import Coverage, Found, Pair
+    from kvm_vfio.scenario.coverage import Coverage
+    from kvm_vfio.scenario.fuzz import Found, Pair
     from kvm_vfio.scenario.kernels import ScenarioKernel
     from kvm_vfio.scenario.language import Operation
 
@@ -151,7 +153,8 @@ def fuzz(
 
     Exit status 1 when there is one.
     """
-    from kvm_vfio.scenario.fuzz import Coverage, Pair, campaign
+    from kvm_vfio.scenario.coverage import Coverage
+    from kvm_vfio.scenario.fuzz import Pair, campaign
 
     kind, _, version = kernel.partition(":")
     if kind == "guest":
@@ -192,6 +195,8 @@ def _write(found: Found, directory: Path, pair: Pair) -> Path:
 
 
 def _report(coverage: Coverage, seconds: float) -> None:
+    from kvm_vfio.scenario.coverage import DEVICE, GROUP
+
     rate = coverage.calls / seconds if seconds else 0
     click.echo(f"{coverage.calls} calls, {rate:.0f} a second")
     by_verb: dict[str, list[str]] = {}
@@ -201,8 +206,21 @@ def _report(coverage: Coverage, seconds: float) -> None:
         click.echo(f"  {verb}: {', '.join(answers)}")
     events = ", ".join(f"{name} {number}" for name, number in coverage.events.most_common())
     click.echo(f"  events: {events}")
-    never = sorted(VERBS.keys() - by_verb.keys())
-    click.echo(f"  never met: {', '.join(never) or 'nothing'}")
+    for what in (DEVICE, GROUP):
+        steps = sorted(item for item in coverage.transitions.items() if item[0].what == what)
+        click.echo(f"  {what}: {', '.join(f'{step} {number}' for step, number in steps)}")
+    click.echo("never met:")
+    never: dict[str, Iterable[object]] = {
+        "operations": sorted(VERBS.keys() - by_verb.keys()),
+        "requests": coverage.never_asked(),
+        "errnos": coverage.never_answered(),
+        **{
+            what: [step for step in coverage.never_gone() if step.what == what]
+            for what in (DEVICE, GROUP)
+        },
+    }
+    for what, things in never.items():
+        click.echo(f"  {what}: {', '.join(map(str, things)) or 'none'}")
     for reason, number in coverage.not_modelled.most_common():
         click.echo(f"  not modelled, {number} times: {reason}")
     for what in coverage.died:

@@ -423,16 +423,23 @@ static int64_t system_call(const uint64_t *a)
 	return result;
 }
 
-static int64_t forked_child_exits(void)
+/* A forked child makes the call, if there is one, and exits: its result. */
+static int64_t in_forked_child(const uint64_t *a, int is_call)
 {
+	volatile int64_t *result = (int64_t *)(answer + 8);	/* shared, and still free */
 	int status;
-	pid_t child = fork();
+	pid_t child;
 
-	if (child == 0)
+	*result = 0;
+	child = fork();
+	if (child == 0) {
+		if (is_call)
+			*result = system_call(a);
 		_exit(0);
+	}
 	if (child < 0 || waitpid(child, &status, 0) != child)
 		return -errno;
-	return 0;
+	return *result;
 }
 
 /* Close what handles have, the newest first. */
@@ -488,7 +495,7 @@ static int64_t perform(const struct instruction *instruction, const uint64_t *a,
 		*skip = a[0] != a[1] ? a[2] : 0;
 		return 0;
 	case CHILD:
-		return forked_child_exits();
+		return in_forked_child(a, instruction->arguments);
 	case SET:
 		return a[0];
 	}

@@ -147,9 +147,12 @@ class Batch:
         """What the probes have seen since the last question."""
         return self._add(_Op.EVENTS, (), what="events")
 
-    def child(self) -> Answer:
-        """A forked child that exits."""
-        return self._add(_Op.CHILD, (), what="fork")
+    def child(self, *call: int) -> Answer:
+        """A forked child that makes this system call, if one is given, and exits: its result.
+
+        What the call writes, it writes into the child's memory.
+        """
+        return self._add(_Op.CHILD, call, what="fork")
 
     def request(self, start: int, room: int) -> tuple[int, bytes]:
         """From instruction `start`, as many as fit into `room` bytes: how many, and the bytes."""

@@ -6,7 +6,8 @@ Rule of this file: every answer is there when the call returns, so nothing is ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from errno import EBADF
 from typing import Protocol
 
@@ -41,7 +42,8 @@ class Referee(Protocol):
         """Bind or unbind; the driver that holds the device then, "" for none."""
 
     def force_coherency(self, fd: int, *, answer: bool | None) -> None: ...
-    def child_close_exit(self) -> None: ...
+    def in_child(self, call: Callable[[Syscalls], int]) -> int:
+        """Fork a child that does this with its own process, and exits: the result, or OSError."""
 
 
 class DirectHands:
@@ -52,6 +54,7 @@ class DirectHands:
     def __init__(self, syscalls: Syscalls, referee: Referee, *, sees_effects: bool = True) -> None:
         self.sees_effects = sees_effects
         self._sys = syscalls
+        self._in_child = False
         self._referee = referee
         self._fds: dict[str, int] = {}
 
@@ -98,10 +101,9 @@ class DirectHands:
         fd = self._fd(handle)
         value = self._fd(arg.handle) if isinstance(arg, Fd) else arg
 
-        def call() -> int:
-            return self._sys.ioctl(fd, request, value)
-
-        return _answer(call) if into is None else self._make(into, call)
+        if into is not None:
+            return self._make(into, lambda: self._sys.ioctl(fd, request, value))
+        return self._call(lambda process: process.ioctl(fd, request, value))
 
     def ioctl_with_fd(
         self, handle: str, request: int, arg: int, *, fd_at: int, unless: int, into: str
@@ -115,16 +117,18 @@ class DirectHands:
         return FdInMemory(result, there, Answer(0, self._referee.link(fd).encode()))
 
     def read(self, handle: str, size: int) -> Answer:
-        return _answer(lambda: len(self._sys.read(self._fd(handle), size)))
+        fd = self._fd(handle)
+        return self._call(lambda process: len(process.read(fd, size)))
 
     def write(self, handle: str, data: bytes) -> Answer:
-        return _answer(lambda: self._sys.write(self._fd(handle), data))
+        fd = self._fd(handle)
+        return self._call(lambda process: process.write(fd, data))
 
     def map_page(self, handle: str) -> Answer:
         fd = self._fd(handle)
         if fd < 0:  # which the waist takes for fresh memory
             return Answer(-EBADF)
-        return _answer(lambda: self._sys.mmap(fd, _PAGE).address)
+        return self._call(lambda process: process.mmap(fd, _PAGE).address)
 
     # -- memory ------------------------------------------------------------------------------------
 
@@ -167,8 +171,21 @@ class DirectHands:
         return _answer(call)
 
     def child_close_exit(self) -> Answer:
-        self._referee.child_close_exit()
+        self._referee.in_child(lambda _process: 0)
         return Answer()
+
+    @contextmanager
+    def in_child(self) -> Iterator[None]:
+        self._in_child = True
+        try:
+            yield
+        finally:
+            self._in_child = False
+
+    def _call(self, call: Callable[[Syscalls], int]) -> Answer:
+        if self._in_child:
+            return _answer(lambda: self._referee.in_child(call))
+        return _answer(lambda: call(self._sys))
 
     # -- handles -----------------------------------------------------------------------------------
 

@@ -9,29 +9,26 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 import signal
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
 
 from kvm_vfio.errors import InputError, KvmVfioError, NotModelled
 from kvm_vfio.scenario.compare import Difference, difference, operations, shrink
+from kvm_vfio.scenario.coverage import Coverage
 from kvm_vfio.scenario.generate import Generator
-from kvm_vfio.scenario.kernels import ScenarioKernel, opened, run
+from kvm_vfio.scenario.kernels import ModelHands, ScenarioKernel, opened, run
 from kvm_vfio.scenario.language import Operation
 from kvm_vfio.scenario.language import operations as operation_lines
+from kvm_vfio.scenario.runner import Runner
 
 LENGTH = 150
 """Operations of a script: enough to build something, few enough that a difference shrinks soon."""
-
-_RESULT = re.compile(r"\d+ (\S+) .*?=> (-[A-Z]+|\S+)")
-_EVENT_NAME = re.compile(r" ([a-z]+)(?=[ (=]|$)")
 
 
 class Found(NamedTuple):
@@ -40,36 +37,6 @@ class Found(NamedTuple):
     seed: int
     script: list[str]
     difference: Difference
-
-
-@dataclass
-class Coverage:
-    """What a campaign has met."""
-
-    calls: int = 0
-    answers: Counter[tuple[str, str]] = field(default_factory=Counter)  # (verb, errno or "ok")
-    events: Counter[str] = field(default_factory=Counter)
-    not_modelled: Counter[str] = field(default_factory=Counter)
-    died: list[str] = field(default_factory=list)
-
-    def add(self, lines: Sequence[str]) -> None:
-        """Count the lines of a script."""
-        self.calls += len(lines)
-        for line in lines:
-            result = _RESULT.match(line)
-            if result is None:
-                continue
-            answer = result[2] if result[2].startswith("-") else "ok"
-            self.answers[result[1], answer] += 1
-            self.events.update(_EVENT_NAME.findall(line.rpartition("|")[2]))
-
-    def merge(self, other: Coverage) -> None:
-        """Add what another one has met."""
-        self.calls += other.calls
-        self.answers += other.answers
-        self.events += other.events
-        self.not_modelled += other.not_modelled
-        self.died += other.died
 
 
 class Campaign:
@@ -109,12 +76,19 @@ class Campaign:
         self, script: Iterable[Operation], hear: Callable[[str], None] = lambda _: None
     ) -> Iterator[str]:
         """What the model answers, up to what it does not know."""
-        try:
-            for line in run(self._model, script):
-                hear(line)
-                yield line
-        except NotModelled as error:
-            self.coverage.not_modelled[str(error)] += 1
+        with self._model.hands() as hands:
+            watch = hands.watch if isinstance(hands, ModelHands) else None
+            try:
+                for line in Runner(hands).run(script):
+                    if watch is not None:
+                        watch.look()
+                    hear(line)
+                    yield line
+            except NotModelled as error:
+                self.coverage.not_modelled[str(error)] += 1
+            if watch is not None:
+                self.coverage.asked += watch.asked
+                self.coverage.transitions += watch.transitions
 
     def _answers(self, script: Sequence[str], expected: Sequence[str]) -> list[str]:
         """What the other kernel answers to what the model knows."""

@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
+from kvm_vfio.kernel.vfio.container import ContainerFile
+from kvm_vfio.kernel.vfio.device import VfioDeviceFile
+from kvm_vfio.kernel.vfio.group import GroupFile
+
 _START = ("kvm_open k0", "vm_create v0 k0", "dev_create d0 v0", "container_open c0")
 # Groups with an answer of their own stay open: the kernel would give their memory to other files.
 _STAYING = ("g8", "g9")
@@ -53,6 +57,12 @@ _IOCTLS = (
     *("0x2", "0x5421", "0x5450", "0x5452", "0x5460", "0x40049409", "0xc0045877", "0xc020660b"),
     *("0x4018aee1", "0x4018aee2", "0x4018aee3", "0xc00caee0"),  # KVM's device control
 )
+_IOCTLS_OF = {
+    kind: tuple(f"{int(row.request):#x}" for table in file.tables()[1:] for row in table)
+    for kind, file in (("c", ContainerFile), ("g", GroupFile), ("x", VfioDeviceFile))
+}
+_ALL = " 2"
+_UNMAP_FLAGS = ("", "", "", _ALL, " 1", " 4")
 _ARGUMENTS = (
     *("null", "bad", "unmapped", "straddle", "max", "0", "1"),
     *("int:0", "int:7", "int:8", "int:12", "int:16", "int:20", "int:24", "int:32", "int:200"),
@@ -75,6 +85,7 @@ class Generator:
     def __init__(self, seed: int, *, force: bool) -> None:
         self._random = Random(seed)  # noqa: S311 - chance that can be had again
         self._open: set[str] = set()
+        self._with_iommu: set[str] = set()  # handles under which a container got one
         self._opened_devices: set[str] = set()  # unbinding one that is open waits for ever
         self._ahead = list(_START)  # lines that come next: scripts begin where a VMM does
         if force and self._rarely(3):
@@ -100,6 +111,8 @@ class Generator:
             self._opened_devices.clear()
         elif verb == "close":
             self._open.discard(words[0])
+        elif verb == "set_iommu" and result.startswith("0 "):
+            self._with_iommu.add(words[0])
         elif result.startswith(("fd ", "0 fd=new")):
             self._open.add(words[0])
         elif verb in _OPENERS:
@@ -121,6 +134,11 @@ class Generator:
             return self._random.choice(sorted(self._open))
         kind = self._random.choice(sorted(_POOLS))
         return f"{kind}{self._random.randrange(_POOLS[kind])}"
+
+    def _one_with_iommu(self) -> str:
+        """A container that has had an IOMMU set, mostly."""
+        ready = sorted(self._with_iommu & self._open)
+        return self._random.choice(ready) if ready and not self._rarely(8) else self._one("c")
 
     def _address(self) -> str:
         if self._rarely(3):
@@ -205,11 +223,22 @@ class Generator:
 
     def dma_map(self) -> str:
         iova, size = self._random.choice(_IOVAS), self._random.choice(_SIZES)
-        return f"dma_map {self._one('c')} {iova} {size}"
+        return f"dma_map {self._one_with_iommu()} {iova} {size}"
+
+    def dma_unmap(self) -> str:
+        iova, size = self._random.choice(_IOVAS), self._random.choice(_SIZES)
+        flags = self._random.choice(_UNMAP_FLAGS)
+        if flags == _ALL and not self._rarely(4):
+            iova, size = "0", "0"
+        return f"dma_unmap {self._one_with_iommu()} {iova} {size}{flags}"
 
     def ioctl(self) -> str:
         argument = self._random.choice(_ARGUMENTS)
-        return f"ioctl {self._one('dcgxv')} {self._random.choice(_IOCTLS)} {argument}"
+        handle = self._one("dccggxxxxv")
+        requests = _IOCTLS
+        if handle[0] in _IOCTLS_OF and not self._rarely(4):
+            requests = _IOCTLS_OF[handle[0]]
+        return f"ioctl {handle} {self._random.choice(requests)} {argument}"
 
     def other_file(self) -> str:
         kind = self._random.choice(("eventfd", "memfd", "socket", "open", "pipe", "mkfile"))
@@ -249,6 +278,10 @@ class Generator:
 
     def child_close_exit(self) -> str:
         return "child_close_exit"
+
+    def child(self) -> str:
+        line = self._random.choice(_IN_CHILD)(self)
+        return f"child {line}" if line else ""
 
     def force_coh(self) -> str:
         """Another answer, for a group whose answer has been forced before."""
@@ -302,7 +335,8 @@ _OFTEN: dict[Callable[[Generator], str], int] = {
     Generator.api_version: 4,
     Generator.group_status: 30,
     Generator.get_device_fd: 50,
-    Generator.dma_map: 50,
+    Generator.dma_map: 60,
+    Generator.dma_unmap: 40,
     Generator.ioctl: 60,
     Generator.other_file: 10,
     Generator.content: 10,
@@ -310,10 +344,16 @@ _OFTEN: dict[Callable[[Generator], str], int] = {
     Generator.dup: 30,
     Generator.bind: 8,
     Generator.child_close_exit: 4,
+    Generator.child: 30,
     Generator.reset: 4,
     Generator.force_coh: 30,
     Generator.chain: 30,
 }
+_IN_CHILD = [
+    *(Generator.has_attr, Generator.set_attr, Generator.group_add, Generator.group_del),
+    *(Generator.set_container, Generator.unset_container, Generator.set_iommu, Generator.dma_map),
+    *(Generator.ioctl, Generator.content, Generator.check_extension, Generator.dev_create_addr),
+]
 _OPENER_OF = {
     "k": Generator.kvm_open,
     "v": Generator.vm_create,

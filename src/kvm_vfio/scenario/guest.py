@@ -6,7 +6,8 @@ Rule of this file: it turns each need of a script into instructions, and never w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from kvm_vfio.errors import InputError, NotModelled
 from kvm_vfio.guest import force, process
@@ -44,6 +45,7 @@ class GuestHands:
     def __init__(self, guest: Guest, *, ahead: int = MOST) -> None:
         self.ahead = ahead
         self._guest = guest
+        self._in_child = False
         self._batch = Batch()
         self._fillers: list[Callable[[], None]] = []
         self._registers: dict[str, Register] = {}
@@ -280,6 +282,14 @@ class GuestHands:
     def child_close_exit(self) -> Answer:
         return self._later(self._batch.child())
 
+    @contextmanager
+    def in_child(self) -> Iterator[None]:
+        self._in_child = True
+        try:
+            yield
+        finally:
+            self._in_child = False
+
     def _write_file(self, path: str, text: str) -> GuestAnswer:
         batch = self._batch
         batch.call(process.OPEN, self._text(path), fcntl.O_WRONLY, into=_FILE)
@@ -325,6 +335,8 @@ class GuestHands:
         self._batch.take(self._register(handle), fd)
 
     def _call(self, number: int, *arguments: int, into: Register | None = None) -> Answer:
+        if self._in_child:
+            return self._later(self._batch.child(number, *arguments))
         return self._later(self._batch.call(number, *arguments, into=into))
 
     def _later(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 
@@ -130,6 +131,8 @@ class Hands(Protocol):
 
     def force_coherency(self, handle: str, *, answer: bool | None) -> Answer: ...
     def child_close_exit(self) -> Answer: ...
+    def in_child(self) -> AbstractContextManager[None]:
+        """Each `ioctl`, `read`, `write` and `map_page` within is a forked child's, which exits."""
 
 
 class FdInMemory(NamedTuple):

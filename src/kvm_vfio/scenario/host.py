@@ -8,16 +8,17 @@ alone, and what no system call shows is not seen.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from kvm_vfio.errors import Unsupported
 from kvm_vfio.host import HostSyscalls
 from kvm_vfio.scenario.hands import Event
-from kvm_vfio.syscalls import Buffer
+from kvm_vfio.syscalls import Buffer, Syscalls
 
 _PAGE = 4096
 _PROT_NONE, _PROT_READ = 0, 1
@@ -80,11 +81,30 @@ class HostReferee:
     def force_coherency(self, fd: int, *, answer: bool | None) -> None:
         _left_alone("force_coh")
 
-    def child_close_exit(self) -> None:
+    def in_child(self, call: Callable[[Syscalls], int]) -> int:
+        reader, writer = os.pipe2(os.O_CLOEXEC)
         child = os.fork()
         if child == 0:
-            os._exit(0)
+            _answer_and_exit(writer, lambda: call(self._sys))
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            answer = pipe.read()
         os.waitpid(child, 0)
+        raw = int(answer or -errno.EIO)
+        if raw < 0:
+            raise OSError(-raw, os.strerror(-raw))
+        return raw
+
+
+def _answer_and_exit(writer: int, call: Callable[[], int]) -> NoReturn:
+    """In the child, which never comes back to what its parent was doing."""
+    try:
+        raw = call()
+    except OSError as error:
+        raw = -(error.errno or errno.EIO)
+    finally:
+        os.write(writer, str(raw).encode())
+        os._exit(0)
 
 
 def _protect(address: int, protection: int) -> None:

@@ -56,6 +56,14 @@ def run(kernel: ScenarioKernel, operations: Iterable[Operation]) -> Iterator[str
         yield from Runner(hands).run(operations)
 
 
+class ModelHands(DirectHands):
+    """Hands on a model, which can be watched."""
+
+    def __init__(self, referee: ModelReferee) -> None:
+        super().__init__(referee.syscalls, referee)
+        self.watch = referee.watch
+
+
 @dataclass(frozen=True)
 class ModelKernel:
     """A model kernel on a described machine."""
@@ -71,8 +79,7 @@ class ModelKernel:
 
     @contextmanager
     def hands(self, *, ahead: int | None = None) -> Iterator[Hands]:
-        referee = ModelReferee(self.machine, self.profile)
-        yield DirectHands(referee.syscalls, referee)
+        yield ModelHands(ModelReferee(self.machine, self.profile))
 
 
 def model_kernel(linux: str, *, snoop: bool, machine: str = "referee") -> ModelKernel:

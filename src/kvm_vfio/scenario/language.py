@@ -43,6 +43,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "group_status": ("G", "VFIO_GROUP_GET_STATUS"),
     "get_device_fd": ("F G BDF", "VFIO_GROUP_GET_DEVICE_FD"),
     "dma_map": ("C IOVA SIZE", "VFIO_IOMMU_MAP_DMA, read and write, of fresh memory"),
+    "dma_unmap": ("C IOVA SIZE [FLAGS]", "VFIO_IOMMU_UNMAP_DMA; prints how much was unmapped"),
     "ioctl": ("H NR ARG", "any ioctl"),
     "read": ("H", "read 16 bytes"),
     "write": ("H", "write 1 byte"),
@@ -50,9 +51,20 @@ VERBS: dict[str, tuple[str, str]] = {
     "bind": ("BDF DRIVER|-", "bind the device to a driver"),
     "unbind": ("BDF", "unbind the device from its driver"),
     "child_close_exit": ("", "a forked child exits with copies of all fds"),
+    "child": ("OPERATION...", "a forked child, which has copies of all fds, does it and exits"),
     "force_coh": ("G 0|1|real", "from here on the group's coherency is answered so"),
     "reset": ("", "close every handle, newest first, and forget the names"),
 }
+
+# What a child can do: it leaves nothing behind that a script could name.
+IN_CHILD = frozenset(
+    (
+        *("kvm_check", "has_attr", "set_attr", "get_attr", "group_add", "group_del", "ioctl"),
+        *("set_container", "unset_container", "set_iommu", "check_extension", "api_version"),
+        *("dma_map", "read", "write", "mmap", "dev_create_addr"),
+    )
+)
+_NO_LIMIT = 99
 
 NUMBERS = {
     "vfio": 4,
@@ -97,22 +109,28 @@ def operations(lines: Iterable[str], name: str, first: int = 1) -> Iterator[Oper
             continue
         verb, *words = text.split()
         if verb != "echo":
-            _check(verb, len(words), f"{name}:{number}")
+            _check(verb, words, f"{name}:{number}")
         yield Operation(number, text, verb, tuple(words))
 
 
-def _check(verb: str, given: int, place: str) -> None:
+def _check(verb: str, words: list[str], place: str) -> None:
+    given = len(words)
     if verb not in VERBS:
         near = get_close_matches(verb, VERBS, 1)
         hint = f"did you mean {near[0]!r}?" if near else "see the list of operations."
         raise InputError(f"{place}: there is no operation {verb!r}; {hint}")
     usage = VERBS[verb][0]
-    most = len(usage.split())
+    most = _NO_LIMIT if usage.endswith("...") else len(usage.split())
     least = sum(not word.startswith("[") for word in usage.split())
     if not least <= given <= most:
         raise InputError(
             f"{place}: {verb!r} takes {usage or 'nothing'}, and {given} words follow it."
         )
+    if verb == "child":
+        _check(words[0], words[1:], place)
+        if words[0] not in IN_CHILD:
+            known = ", ".join(sorted(IN_CHILD))
+            raise InputError(f"{place}: a child cannot do {words[0]!r}; it can {known}.")
 
 
 def number(word: str) -> int:

@@ -8,7 +8,7 @@ sysfs, a tracing hook.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from errno import EBADF
 
 from kvm_vfio.kernel.iommu.group import PciFunction
@@ -21,8 +21,10 @@ from kvm_vfio.kernel.vfio.external import Member
 from kvm_vfio.kernel.vfio.group import GroupFile
 from kvm_vfio.machine.model import Machine
 from kvm_vfio.profiles.profile import Profile
+from kvm_vfio.scenario.coverage import Watch
 from kvm_vfio.scenario.hands import Event
 from kvm_vfio.scenario.ordinary import ScriptProcess
+from kvm_vfio.syscalls import Syscalls
 
 _ROOM = 256  # zeros after what is put into memory, for structures that go on
 
@@ -71,6 +73,8 @@ class ModelReferee:
         self._probes = _Probes()
         self._kernel = Kernel(machine, profile, observer=self._probes)
         self.syscalls = ScriptProcess(self._kernel)
+        self.watch = Watch(self._kernel)
+        self.syscalls.asked = self.watch.request
 
     def events(self) -> Sequence[Event]:
         """What happened since the last question."""
@@ -131,14 +135,17 @@ class ModelReferee:
         return function.driver or ""
 
     def force_coherency(self, fd: int, *, answer: bool | None) -> None:
-        external = self._kernel.external
         file = self.syscalls.files.get(fd)
         if file is None:
             raise OSError(EBADF, os.strerror(EBADF))
-        member = external.find(file) if isinstance(file, GroupFile) else None
-        if member is None:
-            raise ValueError("force_coh takes the handle of an open group")
-        external.force(member, answer=answer)
+        if not isinstance(file, GroupFile):
+            raise ValueError("force_coh takes the handle of an open group")  # noqa: TRY004 - a word
+        member = file.vfio_group if self._kernel.profile.member_is_group else file
+        self._kernel.external.force(member, answer=answer)
 
-    def child_close_exit(self) -> None:
-        self.syscalls.fork().exit()
+    def in_child(self, call: Callable[[Syscalls], int]) -> int:
+        child = self.syscalls.fork()
+        try:
+            return call(child)
+        finally:
+            child.exit()

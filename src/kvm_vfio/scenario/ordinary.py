@@ -7,6 +7,7 @@ script can offer the devices something else; what they answer was measured in th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from errno import EAGAIN, EINVAL, EISDIR, ENODEV, ENOENT, ENOTCONN, EPIPE
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from kvm_vfio.client.in_process import ModelSyscalls, answering
 from kvm_vfio.errors import NotModelled
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import File, Mapping, OtherFile, PathOnlyFile
+from kvm_vfio.syscalls import Buffer
 from kvm_vfio.uapi.fcntl import O_ACCMODE, O_CREAT, O_PATH, O_RDONLY, O_WRONLY
 from kvm_vfio.uapi.fs import FIGETBSZ, FIOCLEX, FIONBIO, FIONCLEX
 from kvm_vfio.uapi.kvm import KVMIO
@@ -168,6 +170,20 @@ class ScriptProcess(ModelSyscalls):
     """A process on a model kernel, in a file system with next to nothing in it."""
 
     _scratch: dict[str, bytearray] | None = None
+    asked: Callable[[File, int, int], None] | None = None
+    """Hears of every ioctl: the file, the request, the errno or 0."""
+
+    def ioctl(self, fd: int, request: int, arg: int | Buffer = 0) -> int:
+        """ioctl(2)."""
+        file, errno = self.files.get(fd), 0
+        try:
+            return super().ioctl(fd, request, arg)
+        except OSError as error:
+            errno = error.errno or 0
+            raise
+        finally:
+            if file is not None and self.asked is not None:
+                self.asked(file, request, errno)
 
     def open(self, path: str, flags: int) -> int:
         """open(2): a device node of the machine, or an ordinary file. ENOENT, EISDIR."""

@@ -218,6 +218,11 @@ class Runner:
     def _do_child_close_exit(self) -> Teller:
         return _plain(self._hands.child_close_exit())
 
+    def _do_child(self, verb: str, *words: str) -> Teller:
+        do: Callable[..., Teller] = getattr(self, f"_do_{verb}")
+        with self._hands.in_child():
+            return do(*words)
+
     def _do_reset(self) -> Teller:
         self._hands.close_all()
         return lambda: "0"
@@ -331,6 +336,14 @@ class Runner:
         fields = (layout.size, flags, memory, number(iova) & _MASK64, length)
         at = self._hands.memory("rw", [layout.pack(layout.type(*fields))])
         return _plain(self._hands.ioctl(container, vfio.VFIO_IOMMU_MAP_DMA, at))
+
+    def _do_dma_unmap(self, container: str, iova: str, size: str, flags: str = "0") -> Teller:
+        layout = vfio.VFIO_IOMMU_TYPE1_DMA_UNMAP
+        fields = (layout.size, number(flags) & _MASK32, number(iova) & _MASK64)
+        at = self._hands.memory("rw", [layout.pack(layout.type(*fields, number(size) & _MASK64))])
+        answer = self._hands.ioctl(container, vfio.VFIO_IOMMU_UNMAP_DMA, at)
+        after = self._hands.peek(at, layout.size)
+        return lambda: f"{answer.result} size={layout.unpack(after.data).size:#x}"
 
     # -- the referee's hand ------------------------------------------------------------------------
 

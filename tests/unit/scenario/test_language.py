@@ -27,6 +27,11 @@ def test_comments_and_empty_lines_count_but_do_nothing() -> None:
         ("kvm_open", r"s:1: 'kvm_open' takes K, and 0 words follow it"),
         ("reset now", r"s:1: 'reset' takes nothing, and 1 words follow it"),
         ("dup a", r"s:1: 'dup' takes NEW OLD, and 1 words follow it"),
+        ("child", r"s:1: 'child' takes OPERATION..., and 0 words follow it"),
+        ("child kvm_opne k", r"s:1: there is no operation 'kvm_opne'"),
+        ("child group_add d", r"s:1: 'group_add' takes D G, and 1 words follow it"),
+        ("child close d", r"s:1: a child cannot do 'close'; it can api_version, check_extension,"),
+        ("child child read d", r"s:1: a child cannot do 'child'"),
     ],
 )
 def test_a_line_that_is_none_is_told_with_its_place(line: str, message: str) -> None:
