@@ -10,15 +10,19 @@ from __future__ import annotations
 import lzma
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from kvm_vfio.errors import Unsupported
 
 WANTED = ("kvm-amd", "vfio_iommu_type1", "vfio-pci")
 """What the guest is for; the rest follows from their dependencies."""
 
+DRIVERS = ("nvme", "uio_pci_generic")
+"""What a guest of somebody else's may want to drive devices with."""
+
 _DIRECTORIES = re.compile(
-    r"/kernel/(virt|arch/x86/kvm|drivers/(vfio|iommu|crypto/ccp|char/hw_random))/.*\.ko(\.xz)?$"
+    r"/kernel/(virt|arch/x86/kvm|block|crypto|lib"
+    r"|drivers/(vfio|iommu|crypto/ccp|char/hw_random|nvme|uio))/.*\.ko(\.xz)?$"
 )
 _ELF_HEADER = struct.Struct("<16x HHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
@@ -36,7 +40,7 @@ def plain(name: str, image: bytes) -> tuple[str, bytes]:
     return name, image
 
 
-def load_order(images: Mapping[str, bytes]) -> list[str]:
+def load_order(images: Mapping[str, bytes], wanted: Iterable[str] = WANTED) -> list[str]:
     """The file names of the wanted modules and of all they depend on, each after its own."""
     files = {_key(name): name for name in images}
     order: list[str] = []
@@ -50,7 +54,7 @@ def load_order(images: Mapping[str, bytes]) -> list[str]:
                 add(dependency, name)
             order.append(name)
 
-    for module in WANTED:
+    for module in wanted:
         add(module, "a guest")
     return order
 

@@ -78,12 +78,18 @@ class GuestKernel:
     directory: Path
     no_force: str = ""
     """Why the module `force` could not be built for it; empty where it was."""
+    drivers: tuple[str, ...] = ()
+    """Modules for devices (`modules.DRIVERS`), likewise; none where they were not asked for."""
 
     @property
     def image(self) -> Path:
         """What boots."""
         unpacked = self.directory / "vmlinux"
         return unpacked if unpacked.exists() else self.directory / "vmlinuz"
+
+
+_DRIVERS = "drivers.json"
+"""A record of its own, so that a cache from before there was one can be read."""
 
 
 class _Record(msgspec.Struct, forbid_unknown_fields=True):
@@ -117,7 +123,16 @@ def prepared(version: str) -> GuestKernel | None:
         modules=tuple(record.modules),
         directory=directory,
         no_force=record.no_force,
+        drivers=_drivers(directory),
     )
+
+
+def _drivers(directory: Path) -> tuple[str, ...]:
+    try:
+        text = (directory / _DRIVERS).read_bytes()
+    except FileNotFoundError:
+        return ()
+    return msgspec.json.decode(text, type=tuple[str, ...])
 
 
 def kernel(version: str) -> GuestKernel:
@@ -305,9 +320,10 @@ def _unpack(debs: Mapping[Path, Package], into: Path) -> list[str]:
     found: dict[str, bytes] = {}
     for deb in debs:
         _unpack_deb(deb, into, found)
-    order = modules.load_order(found)
-    for name in order:
+    order, drivers = modules.load_order(found), modules.load_order(found, modules.DRIVERS)
+    for name in {*order, *drivers}:
         (into / name).write_bytes(found[name])
+    (into / _DRIVERS).write_bytes(msgspec.json.encode(drivers) + b"\n")
     return order
 
 

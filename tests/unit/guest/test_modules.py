@@ -60,6 +60,11 @@ def test_a_dash_and_an_underscore_are_the_same() -> None:
     assert len(load_order(images)) == len(WANTED)
 
 
+def test_other_modules_can_be_wanted() -> None:
+    images = {"nvme.ko": module("nvme-core"), "nvme-core.ko": module(), "kvm.ko": module()}
+    assert load_order(images, ["nvme"]) == ["nvme-core.ko", "nvme.ko"]
+
+
 def test_what_a_package_lacks_is_named() -> None:
     images = {"kvm-amd.ko": module("kvm")}
     with pytest.raises(Unsupported, match=r"has no module kvm, which kvm-amd\.ko needs"):
@@ -72,6 +77,8 @@ def test_what_a_package_lacks_is_named() -> None:
         ("./lib/modules/6.1.0-56-amd64/kernel/virt/lib/irqbypass.ko", True),
         ("./usr/lib/modules/7.3.4+deb13-amd64/kernel/arch/x86/kvm/kvm-amd.ko.xz", True),
         ("./lib/modules/6.1.0-56-amd64/kernel/drivers/vfio/pci/vfio-pci.ko", True),
+        ("./lib/modules/6.1.0-56-amd64/kernel/drivers/nvme/host/nvme.ko", True),
+        ("./lib/modules/6.1.0-56-amd64/kernel/lib/crc64.ko", True),
         ("./lib/modules/6.1.0-56-amd64/kernel/drivers/net/dummy.ko", False),
         ("./usr/share/doc/kernel/virt/README", False),
     ],

@@ -95,7 +95,7 @@ class FunctionInterrupts:
         if device is None:
             return
         if not device.irqs.sends_messages:
-            device.irqs.set_line(asserted=True)
+            device.set_intx(asserted=True)
         elif _is_master(self._function):
             device.irqs.message(vector)
 
@@ -103,4 +103,4 @@ class FunctionInterrupts:
         """Let the line go. A message that was sent is sent."""
         device = self._function.vfio_device
         if device is not None:
-            device.irqs.set_line(asserted=False)
+            device.set_intx(asserted=False)

@@ -22,7 +22,7 @@ from kvm_vfio.kernel.pci.config import ConfigSpace
 from kvm_vfio.kernel.vfio.argsz import capability_chain, info_bytes, read_argsz
 from kvm_vfio.kernel.vfio.irqs import Irqs
 from kvm_vfio.machine.model import Bar, BarKind
-from kvm_vfio.uapi.pci import PCI_COMMAND, PCI_COMMAND_MEMORY
+from kvm_vfio.uapi.pci import PCI_COMMAND, PCI_COMMAND_MEMORY, PCI_STATUS, PCI_STATUS_INTERRUPT
 from kvm_vfio.uapi.vfio import (
     VFIO_DEVICE_FEATURE,
     VFIO_DEVICE_FEATURE_GET,
@@ -156,6 +156,13 @@ class VfioDevice:
         self.config = ConfigSpace(self.function.static)
         if self.model is not None and self.function.static.reset:
             self.model.reset()
+        self.set_intx(asserted=self.irqs.line)
+
+    def set_intx(self, *, asserted: bool) -> None:
+        """The function asserts INTx, or lets it go: STATUS says so, and VFIO's handler hears."""
+        status = self.config.value(PCI_STATUS, 1) & ~PCI_STATUS_INTERRUPT
+        self.config.data[PCI_STATUS] = status | PCI_STATUS_INTERRUPT * asserted
+        self.irqs.set_line(asserted=asserted)
 
     def open(self) -> None:
         """One more open file. What the openers hold differs by kernel; see `vfio.group`."""

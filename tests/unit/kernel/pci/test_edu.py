@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kvm_vfio.kernel.pci.edu import Edu
 from kvm_vfio.profiles import PROFILES, Profile
+from kvm_vfio.uapi.pci import PCI_STATUS, PCI_STATUS_INTERRUPT
 from kvm_vfio.uapi.vfio import (
     VFIO_IRQ_SET_ACTION_UNMASK,
     VFIO_IRQ_SET_DATA_NONE,
@@ -118,11 +119,13 @@ def test_the_line_is_told_once_until_it_is_unmasked(edu: Desk) -> None:
     edu.write(RAISE, 1)
     edu.write(RAISE, 2)
     assert edu.heard(event) == 1
+    assert edu.device.read_config(PCI_STATUS, 2) & PCI_STATUS_INTERRUPT
     edu.device.set_irqs(VFIO_PCI_INTX_IRQ_INDEX, unmask, 0, 1)  # not acknowledged: told again
     assert edu.heard(event) == 1
     edu.write(ACKNOWLEDGE, 3)
     edu.device.set_irqs(VFIO_PCI_INTX_IRQ_INDEX, unmask, 0, 1)
     assert edu.heard(event) == 0
+    assert not edu.device.read_config(PCI_STATUS, 2) & PCI_STATUS_INTERRUPT
     edu.write(RAISE, 1)
     assert edu.heard(event) == 1
 
