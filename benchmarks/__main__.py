@@ -19,7 +19,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import growth, inprocess, intercept, qemu, unrelated
+from benchmarks import growth, inprocess, intercept, qemu, tracing, unrelated
 from benchmarks.machines import assignable
 from benchmarks.measure import Finding, Idleness, Row
 from kvm_vfio.errors import KvmVfioError, Unsupported
@@ -47,6 +47,11 @@ def qemu_starts(rounds: int) -> Iterator[Finding]:
     return qemu.findings(rounds, device, kvm=kvm_opens())
 
 
+def traced(rounds: int) -> Iterator[Finding]:
+    group, _ = assignable()
+    return tracing.findings(rounds, f"/dev/vfio/{group}")
+
+
 class Part(NamedTuple):
     """A part of the table; `rounds` settle its medians."""
 
@@ -61,6 +66,7 @@ PARTS = {
     "c": Part("growth", 200, growth.findings),
     "d": Part("unrelated programs", 40, unrelated.findings),
     "e": Part("start of a program", 15, qemu_starts),
+    "f": Part("a trace", 100, traced),
 }
 
 

@@ -15,12 +15,12 @@ from typing import Self
 from kvm_vfio.errors import KvmVfioError
 
 
-def supervised(*command: str) -> list[str]:
+def supervised(*command: str, options: Sequence[str] = ()) -> list[str]:
     """`command` under kvm-vfio, which says nothing of its own."""
     beside_python = os.path.dirname(sys.executable)
     found = shutil.which("kvm-vfio", path=beside_python + os.pathsep + os.environ["PATH"])
     ours = [found] if found else [sys.executable, "-m", "kvm_vfio"]
-    return [*ours, "run", "--quiet", "--", *command]
+    return [*ours, "run", "--quiet", *options, "--", *command]
 
 
 class Program:

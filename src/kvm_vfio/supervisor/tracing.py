@@ -73,7 +73,8 @@ class Tracer:
     ) -> None:
         """A call has its answer. `path` is what an open read, `file` what the call was about."""
         tid, nr, words = call[1], call[3], call[ARGUMENTS:]
-        if tid not in self._known or thread not in (self._known[tid], None):
+        known = self._known.get(tid, self)
+        if known is not thread and (thread is not None or known is self):
             self._introduce(tid, thread)
         recording = self.recording
         answer = CONTINUED if result == CONTINUE else result

@@ -29,8 +29,7 @@ def _hears(observer: Observer, name: str) -> bool:
 
 def _pass_on(hearers: list[Callable[..., None]]) -> Callable[..., None]:
     if len(hearers) == 1:
-        only = hearers[0]
-        return staticmethod(only)
+        return staticmethod(hearers[0])
 
     def event(*arguments: Any, **named: Any) -> None:  # noqa: ANN401 - an event's own
         for hear in hearers:

@@ -20,7 +20,7 @@ from kvm_vfio.errors import InputError
 from kvm_vfio.trace.schema import VERSION, Header, Record
 
 DELAY = 0.05  # seconds: what happened longer ago is in the file
-_MOST_WAITING = 200  # records, a few dozen KiB
+_MOST_WAITING = 200  # records, some 100 KiB
 
 _decode = msgspec.json.Decoder(Record).decode
 _KINDS = frozenset(kind.__struct_config__.tag for kind in get_args(Record))
@@ -35,38 +35,38 @@ class _Kind(msgspec.Struct):
 class TraceWriter:
     """Records on an open fd. `failure` is why the trace ended early, None while it goes on.
 
-    A write costs a third of the call it tells of, so lines go out together: when there are many, or
-    after `DELAY`.
+    A write costs a third of the call it tells of, so records go out together: when there are many,
+    or after `DELAY`.
     """
 
     def __init__(self, fd: int) -> None:
         self.failure: str | None = None
         self._fd = fd
-        self._encode = msgspec.json.Encoder().encode
-        self._lines: list[bytes] = []
+        self._encode = msgspec.json.Encoder().encode_lines
+        self._waiting: list[Record] = []
         self._writing = Lock()
         self._some = Event()
         self._over = False
         self._thread = Thread(target=self._write_soon, daemon=True)
         self._thread.start()
 
-    def __call__(self, record: Record) -> None:
-        """One line."""
-        lines = self._lines
-        lines.append(self._encode(record))
-        if len(lines) == 1:
+    def __call__(self, records: list[Record]) -> None:
+        """A line for each record."""
+        waiting = self._waiting
+        if not waiting:
             self._some.set()
-        elif len(lines) >= _MOST_WAITING:
+        waiting += records
+        if len(waiting) >= _MOST_WAITING:
             self.flush()
 
     def flush(self) -> None:
         """All that has happened until now is in the file when this returns."""
         with self._writing:
-            lines = self._lines[:]
-            del self._lines[: len(lines)]
-            if not lines or self.failure is not None:
+            records = self._waiting[:]
+            del self._waiting[: len(records)]
+            if not records or self.failure is not None:
                 return
-            data = memoryview(b"\n".join([*lines, b""]))
+            data = memoryview(self._encode(records))
             try:
                 while data:
                     data = data[os.write(self._fd, data) :]

@@ -19,7 +19,7 @@ from kvm_vfio.kernel.kvm.vfio import KvmVfio
 from kvm_vfio.kernel.kvm.vm import Vm, VmFile
 from kvm_vfio.kernel.vfio.container import Container, ContainerFile
 from kvm_vfio.kernel.vfio.device import VfioDeviceFile
-from kvm_vfio.kernel.vfio.external import Member
+from kvm_vfio.kernel.vfio.external import External, Member
 from kvm_vfio.kernel.vfio.group import GroupFile, VfioGroup
 from kvm_vfio.profiles.profile import Coherency, DomainScope
 from kvm_vfio.trace.schema import Domain, Reason
@@ -66,27 +66,27 @@ def _vfio_group(member: GroupFile | VfioGroup) -> VfioGroup:
     return member.vfio_group if isinstance(member, GroupFile) else member
 
 
-def domains(container: Container) -> list[Domain]:
+def domains(container: Container) -> tuple[Domain, ...]:
     """The domains of a container that has an IOMMU set."""
-    return [
+    return tuple(
         Domain(
             f"domain {each.number}",
-            [group.number for group in each.iommu_groups],
+            tuple(group.number for group in each.iommu_groups),
             _names(each.iommu_groups),
             each.enforces_coherency,
         )
         for each in (container.iommu.domains if container.iommu else ())
-    ]
+    )
 
 
-def _names(groups: Iterable[IommuGroup]) -> list[str]:
-    return list(dict.fromkeys(group.iommu.name for group in groups))
+def _names(groups: Iterable[IommuGroup]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(group.iommu.name for group in groups))
 
 
-def reasons(vm: Vm) -> list[Reason]:
+def reasons(vm: Vm) -> tuple[Reason, ...]:
     """Why the DMA of a VM is noncoherent now, a reason for each member that makes it so."""
     found = [
-        reason(device, member)
+        reason(device.external, member)
         for device in vm.devices
         if isinstance(device, KvmVfio)
         for member in device.members
@@ -101,16 +101,16 @@ def reasons(vm: Vm) -> list[Reason]:
             )
             for assigned in vm.assigned.values()
         ]
-    return found
+    return tuple(found)
 
 
-def reason(device: KvmVfio, member: Member) -> Reason:
+def reason(external: External, member: Member) -> Reason:
     """Why one member is noncoherent now."""
-    because = device.external.why_noncoherent(member)
-    name, profile = member_name(member), device.vm.kernel.profile
+    because, name = external.why_noncoherent(member), member_name(member)
     if isinstance(member, VfioDeviceFile):
         return Reason(name, because, iommu=member.device.function.iommu_group.iommu.name)
     vfio_group = _vfio_group(member)
+    profile = vfio_group.kernel.profile
     if profile.coherency is Coherency.DEVICES:
         return Reason(name, because, iommu=vfio_group.iommu_group.iommu.name)
     if profile.coherency is Coherency.NEVER or vfio_group.container is None:

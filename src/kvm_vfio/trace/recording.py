@@ -12,7 +12,7 @@ open any more.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from errno import errorcode
 from importlib.metadata import version
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from kvm_vfio.kernel.kvm.vfio import KvmVfio
 from kvm_vfio.kernel.kvm.vm import Vm
 from kvm_vfio.kernel.observer import Observer
 from kvm_vfio.kernel.vfio.container import Container
-from kvm_vfio.kernel.vfio.external import Member
+from kvm_vfio.kernel.vfio.external import External, Member
 from kvm_vfio.kernel.vfio.group import VfioGroup
 from kvm_vfio.trace import names
 from kvm_vfio.trace.schema import (
@@ -35,26 +35,34 @@ from kvm_vfio.trace.schema import (
     End,
     Header,
     Object,
+    Reason,
     Record,
     Task,
 )
 from kvm_vfio.trace.watched import Seen
 
-Sink = Callable[[Record], None]
+Sink = Callable[[list[Record]], None]
+"""Takes records, in their order, and may keep them."""
 
 _clock = time.monotonic_ns
 _NOT_OURS = (OtherFile, EventFile)
 
 
 class Label:
-    """What a file is in the trace; `fds` counts its numbers, where its recorder does."""
+    """What a file is in the trace.
 
-    __slots__ = ("fds", "file", "what")
+    `reason` is why it is noncoherent as a member, as long as `epoch` lasts. `fds` counts its
+    numbers, where its recorder does.
+    """
+
+    __slots__ = ("epoch", "fds", "file", "reason", "what")
 
     def __init__(self, file: int, what: str) -> None:
         self.file = file
         self.what = what
         self.fds = 0
+        self.epoch = -1
+        self.reason: Reason | None = None
 
 
 class Recording(Observer):
@@ -70,26 +78,27 @@ class Recording(Observer):
         self._kernel: Kernel | None = None
         self._epoch = 0
         self._stale: dict[KvmVfio, bool] = {}
-        self._decisions: list[Decision] = []
+        self._records: list[Record] = []  # what has been decided since the call came
+        self._no: Reason | None = None  # the last no that was answered in it
 
-    def start(self, kernel: Kernel, kvm: str, program: list[str]) -> None:
+    def start(self, kernel: Kernel, kvm: str, program: Sequence[str]) -> None:
         """The first record. `kvm` is who provides VMs: "host", "model", or "python"."""
         self._kernel = kernel
         self._epoch = kernel.external.epoch
         by = f"kvm-vfio {version('kvm-vfio')}"
         header = Header(VERSION, by, time.time_ns(), kernel.profile.name, kvm, kernel.machine)
-        header.program = program
-        self._sink(header)
+        header.program = tuple(program)
+        self._sink([header])
 
     def end(self, status: int | None = None) -> None:
         """The last record."""
-        self._sink(End(_clock() - self._start, status))
+        self._sink([End(_clock() - self._start, status)])
 
     # -- calls -------------------------------------------------------------------------------------
 
     def task(self, tid: int, pid: int, comm: str) -> None:
         """Who `tid` is, from here on."""
-        self._sink(Task(_clock() - self._start, tid, pid, comm))
+        self._sink([Task(_clock() - self._start, tid, pid, comm)])
 
     def begin(self) -> None:
         """A call has come."""
@@ -118,24 +127,23 @@ class Recording(Observer):
             record.file, record.on = label.file, label.what
         record.args, record.out = args, out
         if seen.looked_up:
-            record.looked_up = [self._object(fd, file) for fd, file in seen.looked_up.items()]
+            record.looked_up = tuple([self._object(*each) for each in seen.looked_up.items()])
         if seen.made:
-            record.made = [self._object(fd, file) for fd, file in seen.made]
+            record.made = tuple([self._object(*each) for each in seen.made])
         if why:
             record.why = why
         if fault:
             record.fault = fault
         if type(answer) is int and answer < 0:
             record.answer = errorcode.get(-answer, str(answer))
-        self._sink(record)
-        self._tell()
+        self._tell(record)
 
     def closing(self, file: File, cause: Literal["close", "exit", "kill"], by: str = "") -> None:
         """Nobody has `file` open any more; what that brings about comes next."""
         self.n += 1
         self._at = _clock()
         label = self.label(file)
-        self._sink(Close(self.n, self._at - self._start, label.file, label.what, cause, by))
+        self._sink([Close(self.n, self._at - self._start, label.file, label.what, cause, by)])
 
     def closed(self) -> None:
         """What it brought about is over."""
@@ -143,18 +151,19 @@ class Recording(Observer):
 
     def changed(self, what: str) -> None:
         """Something happened to the machine that is no call: `what`, as a sentence."""
-        self._decide("machine changed", because=what)
+        self._records.append(Decision(self.n, "machine changed", because=what))
         self._tell()
 
-    def _tell(self) -> None:
+    def _tell(self, first: Record | None = None) -> None:
         kernel = self._kernel
         if kernel is not None and (kernel.external.epoch != self._epoch or self._stale):
             self._epoch = kernel.external.epoch
             self._look_for_stale(kernel)
-        if self._decisions:
-            for decision in self._decisions:
-                self._sink(decision)
-            self._decisions.clear()
+        records, self._records, self._no = self._records, [], None
+        if first is not None:
+            records.insert(0, first)
+        if records:
+            self._sink(records)
 
     def label(self, file: File) -> Label:
         """What `file` is called; a number of its own when it is first asked about."""
@@ -192,33 +201,37 @@ class Recording(Observer):
 
     # -- Observer ----------------------------------------------------------------------------------
 
-    def _decide(self, did: str, **fields: Any) -> None:  # noqa: ANN401 - of a Decision
-        self._decisions.append(Decision(self.n, did, **fields))
-
-    def _of_device(self, device: KvmVfio, did: str, **fields: Any) -> None:  # noqa: ANN401
-        self._decisions.append(
-            Decision(self.n, did, device.vm.number, names.device_name(device), **fields)
-        )
+    def _of_device(
+        self, device: KvmVfio, did: str, *, count: int | None = None, on: bool | None = None
+    ) -> None:
+        name = names.device_name(device)
+        decision = Decision(self.n, did, device.vm.number, name, count=count, on=on)
+        self._records.append(decision)
 
     def _of_member(self, device: KvmVfio, did: str, member: Member) -> None:
-        file = member.opened_file if isinstance(member, VfioGroup) else member
-        label = None if file is None else file.label or self.label(file)
-        self._decisions.append(
-            Decision(
-                self.n,
-                did,
-                device.vm.number,
-                names.device_name(device),
-                names.member_name(member) if label is None else label.what,
-                0 if label is None else label.file,
-            )
-        )
+        label = self._label_of(member)
+        name = names.device_name(device)
+        self._records.append(Decision(self.n, did, device.vm.number, name, label.what, label.file))
+
+    def _label_of(self, member: Member) -> Label:
+        if isinstance(member, VfioGroup):
+            if member.opened_file is None:
+                return Label(0, names.member_name(member))
+            member = member.opened_file
+        return member.label or self.label(member)
+
+    @staticmethod
+    def _reason(external: External, member: Member, label: Label) -> Reason:
+        """Why a member is noncoherent: thought about once, while nothing changes."""
+        if label.reason is None or label.epoch != external.epoch:
+            label.reason, label.epoch = names.reason(external, member), external.epoch
+        return label.reason
 
     def vm_created(self, vm: Vm) -> None:
-        self._decide("vm made", vm=vm.number)
+        self._records.append(Decision(self.n, "vm made", vm.number))
 
     def vm_destroyed(self, vm: Vm) -> None:
-        self._decide("vm destroyed", vm=vm.number)
+        self._records.append(Decision(self.n, "vm destroyed", vm.number))
 
     def kvm_vfio_created(self, device: KvmVfio) -> None:
         self._of_device(device, "device made")
@@ -239,29 +252,33 @@ class Recording(Observer):
         self._of_member(device, "leaked", member)
 
     def coherency_asked(self, member: Member, *, coherent: bool) -> None:
-        because = ""
+        label = self._label_of(member)
+        decision = Decision(self.n, "coherency", 0, "", label.what, 0, None, "", coherent)
         if not coherent and self._kernel is not None:
-            because = self._kernel.external.why_noncoherent(member)
-        name = names.member_name(member)
-        self._decide("coherency", member=name, coherent=coherent, because=because)
+            self._no = reason = self._reason(self._kernel.external, member, label)
+            decision.because = reason.because
+        self._records.append(decision)
 
     def noncoherent_dma_registered(self, vm: Vm) -> None:
-        count = vm.noncoherent_dma_count
-        self._decide("noncoherent", vm=vm.number, on=True, count=count, reasons=names.reasons(vm))
+        decision = Decision(self.n, "noncoherent", vm.number, on=True)
+        decision.count = vm.noncoherent_dma_count
+        decision.reasons = names.reasons(vm) if self._no is None else (self._no,)
+        self._records.append(decision)
 
     def noncoherent_dma_unregistered(self, vm: Vm) -> None:
         count = vm.noncoherent_dma_count
-        self._decide("noncoherent", vm=vm.number, on=False, count=count)
+        self._records.append(Decision(self.n, "noncoherent", vm.number, on=False, count=count))
 
     def group_attached(self, vfio_group: VfioGroup, container: Container) -> None:
-        self._of_container("attached", container, group=vfio_group.number)
+        self._of_container("attached", container, vfio_group.number)
 
     def group_detached(self, vfio_group: VfioGroup, container: Container) -> None:
-        self._of_container("detached", container, group=vfio_group.number)
+        self._of_container("detached", container, vfio_group.number)
 
     def iommu_set(self, container: Container) -> None:
-        self._of_container("iommu set", container)
+        self._of_container("iommu set", container, None)
 
-    def _of_container(self, did: str, container: Container, group: int | None = None) -> None:
-        name = names.container_name(container)
-        self._decide(did, container=name, group=group, domains=names.domains(container))
+    def _of_container(self, did: str, container: Container, group: int | None) -> None:
+        decision = Decision(self.n, did, group=group, container=names.container_name(container))
+        decision.domains = names.domains(container)
+        self._records.append(decision)

@@ -49,6 +49,9 @@ def find_request(kind: type[File] | None, number: int) -> Request:
     return _KNOWN.get(number) or Request(number, f"ioctl {number:#010x}")
 
 
+_Reader = Callable[[bytes], Struct]
+
+
 @lru_cache(maxsize=1024)  # a program can ask for any number
 def _request(kind: type[File] | None, number: int) -> tuple[str, Layout[Any] | None, bool]:
     """Name, structure, and whether the argument is never an address."""
@@ -58,21 +61,20 @@ def _request(kind: type[File] | None, number: int) -> tuple[str, Layout[Any] | N
 
 
 @lru_cache(maxsize=1024)
-def _reader(layout: Layout[Any], size: int) -> Callable[[bytes], Struct]:
+def _reader(layout: Layout[Any], size: int) -> _Reader:
     """Makes the record of a structure of which `size` bytes are there."""
     ends = [*list(layout.offsets.values())[1:], layout.size]
     fields = [name for name, end in zip(layout.offsets, ends, strict=True) if end <= size]
-    blank = layout.unpack_fields(bytes(layout.size))
-    raw = any(isinstance(value, bytes) for value in blank)
-    made: Callable[..., Struct] = defstruct(layout.name, [(name, Any) for name in fields])
-    count, missing = len(fields), bytes(max(layout.size - size, 0))
-    unpack, whole = layout.unpack_fields, layout.size
+    raw = any(isinstance(value, bytes) for value in layout.unpack_fields(bytes(layout.size)))
+    made: Callable[..., Struct] = defstruct(layout.name, [(name, Any) for name in fields], gc=False)
+    unpack = layout.unpack_fields
+    if size == layout.size and not raw:
+        return lambda data: made(*unpack(data))
+    count, whole = len(fields), layout.size
 
     def read(data: bytes) -> Struct:
-        values = unpack(data[:whole] + missing)[:count]
-        if raw:
-            values = tuple(v.hex() if isinstance(v, bytes) else v for v in values)
-        return made(*values)
+        values = unpack(data[:whole].ljust(whole, b"\0"))[:count]
+        return made(*(v.hex() if isinstance(v, bytes) else v for v in values))
 
     return read
 
@@ -86,8 +88,10 @@ def decode(
         return name, Value(arg), None
     data = seen.read.get(arg)
     if data is not None and layout is not None:
-        written = seen.written.get(arg) if seen.written else None
-        out = None if written is None else _reader(layout, len(written))(written)
+        out = None
+        if arg in seen.written:
+            written = seen.written[arg]
+            out = _reader(layout, len(written))(written)
         return name, _reader(layout, len(data))(data), out
     if arg in seen.strings:
         return name, Text(seen.strings[arg].decode(errors="replace")), None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from kvm_vfio.machine.model import Machine
 
@@ -22,7 +22,7 @@ Answer = int | str
 CONTINUED = "continue"  # not ours: the computer's own kernel answered
 
 
-class Object(Struct, frozen=True):
+class Object(Struct, frozen=True, gc=False):
     """A file that a call found or made: `file` tells files apart, 0 for one that is not ours.
 
     `what` names the object behind it: "kvm", "vm 1", "kvm-vfio 1", "container 1", "group 26",
@@ -34,7 +34,7 @@ class Object(Struct, frozen=True):
     what: str
 
 
-class Header(Struct, tag="trace", tag_field="is", omit_defaults=True):
+class Header(Struct, tag="trace", tag_field="is", omit_defaults=True, gc=False):
     """The first record: which program, on which machine, answered as which kernel answers.
 
     `began` is the wall clock then, in nanoseconds since 1970. `kvm` is "host", "model" or "python".
@@ -46,10 +46,10 @@ class Header(Struct, tag="trace", tag_field="is", omit_defaults=True):
     linux: str  # the profile
     kvm: str
     machine: Machine
-    program: list[str] = field(default_factory=list)
+    program: tuple[str, ...] = ()
 
 
-class Task(Struct, tag="task", tag_field="is", omit_defaults=True):
+class Task(Struct, tag="task", tag_field="is", omit_defaults=True, gc=False):
     """Who is `tid`, from here on: before its first call, and again after exec."""
 
     at: int
@@ -58,7 +58,7 @@ class Task(Struct, tag="task", tag_field="is", omit_defaults=True):
     comm: str
 
 
-class Call(Struct, tag="call", tag_field="is", omit_defaults=True):
+class Call(Struct, tag="call", tag_field="is", omit_defaults=True, gc=False):
     """One system call, when it has its answer.
 
     `n` counts calls and closes together. `at` is when it came, `took` how long the answer took.
@@ -78,13 +78,13 @@ class Call(Struct, tag="call", tag_field="is", omit_defaults=True):
     on: str = ""
     args: Any = None
     out: Any = None
-    looked_up: list[Object] = field(default_factory=list)  # fds that the argument named
-    made: list[Object] = field(default_factory=list)
+    looked_up: tuple[Object, ...] = ()  # fds that the argument named
+    made: tuple[Object, ...] = ()
     why: str = ""  # why it failed, as a clause
     fault: str = ""  # the specification of the fault that was injected
 
 
-class Close(Struct, tag="close", tag_field="is", omit_defaults=True):
+class Close(Struct, tag="close", tag_field="is", omit_defaults=True, gc=False):
     """No program has `file` open any more. `by` is who had it when an exit or a kill closed it."""
 
     n: int
@@ -95,7 +95,7 @@ class Close(Struct, tag="close", tag_field="is", omit_defaults=True):
     by: str = ""
 
 
-class Reason(Struct, omit_defaults=True):
+class Reason(Struct, omit_defaults=True, gc=False):
     """One link of why DMA is noncoherent: the member, and where the answer comes from.
 
     `because` is the clause that says it.
@@ -108,12 +108,12 @@ class Reason(Struct, omit_defaults=True):
     iommu: str = ""
 
 
-class Domain(Struct, omit_defaults=True):
+class Domain(Struct, omit_defaults=True, gc=False):
     """Groups of one container that translate through one page table."""
 
     what: str
-    groups: list[int]
-    iommus: list[str]
+    groups: tuple[int, ...]
+    iommus: tuple[str, ...]
     coherent: bool
 
 
@@ -137,7 +137,7 @@ Did = Literal[
 ]
 
 
-class Decision(Struct, tag="decision", tag_field="is", omit_defaults=True):
+class Decision(Struct, tag="decision", tag_field="is", omit_defaults=True, gc=False):
     """What the kernel did because of call or close `n`, whose record comes before.
 
     Which fields it has: the table in docs/trace.md.
@@ -154,12 +154,12 @@ class Decision(Struct, tag="decision", tag_field="is", omit_defaults=True):
     coherent: bool | None = None
     on: bool | None = None
     count: int | None = None
-    reasons: list[Reason] = field(default_factory=list)
-    domains: list[Domain] = field(default_factory=list)
+    reasons: tuple[Reason, ...] = ()
+    domains: tuple[Domain, ...] = ()
     because: str = ""
 
 
-class End(Struct, tag="end", tag_field="is", omit_defaults=True):
+class End(Struct, tag="end", tag_field="is", omit_defaults=True, gc=False):
     """The last record of a trace that is whole: `status` is the program's exit status."""
 
     at: int

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a call read, wrote and looked up: heard where the model does it, so nothing is read twice.
 
-Rule of this file: it repeats what passes and changes none of it. What it keeps is one call's, and
-as much as a record can hold.
+Rule of this file: it repeats what passes and changes none of it. What it keeps is one call's.
 """
 
 from __future__ import annotations
@@ -11,8 +10,7 @@ from kvm_vfio.kernel.file import File
 from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.task import Files, Mm, Task
 
-_LONGEST = 4096  # bytes of one piece
-_MOST = 64  # pieces, files
+_MOST = 64  # files
 
 
 class Seen:
@@ -30,9 +28,13 @@ class Seen:
     def clear(self) -> None:
         """The next call begins."""
         self.read.clear()
-        for each in (self.written, self.strings, self.looked_up, self.made):
-            if each:
-                each.clear()
+        self.looked_up.clear()
+        if self.written:
+            self.written.clear()
+        if self.strings:
+            self.strings.clear()
+        if self.made:
+            self.made.clear()
 
     def installed(self, file: File, fd: int) -> None:
         """`file` got the number `fd`."""
@@ -57,21 +59,18 @@ class WatchedTask(Task):
         super().__init__(kernel, files, mm, lock_limit=lock_limit)
         self._seen = seen
         read, write, read_string = mm.read, mm.write, mm.read_string
+        was_read, was_written, strings = seen.read, seen.written, seen.strings
 
         def copy_from_user(address: int, size: int) -> bytes:
-            data = read(address, size)
-            if size <= _LONGEST and len(seen.read) < _MOST:
-                seen.read[address] = data
+            data = was_read[address] = read(address, size)
             return data
 
         def copy_to_user(address: int, data: bytes) -> None:
             write(address, data)
-            if len(data) <= _LONGEST and len(seen.written) < _MOST:
-                seen.written[address] = data
+            was_written[address] = data
 
         def copy_from_user_string(address: int, limit: int) -> bytes:
-            text = read_string(address, limit)
-            seen.strings[address] = text[:_LONGEST]
+            text = strings[address] = read_string(address, limit)
             return text
 
         self.copy_from_user = copy_from_user
@@ -79,9 +78,8 @@ class WatchedTask(Task):
         self.copy_from_user_string = copy_from_user_string
 
     def fget(self, fd: int) -> File:
-        if len(self._seen.looked_up) < _MOST:
-            self._seen.looked_up[fd] = None
-        file = super().fget(fd)
-        if fd in self._seen.looked_up:
-            self._seen.looked_up[fd] = file
-        return file
+        looked_up = self._seen.looked_up
+        file = self.files.get(fd)
+        if len(looked_up) < _MOST:
+            looked_up[fd] = file
+        return super().fget(fd) if file is None else file

@@ -42,14 +42,13 @@ def written(file: Path, *records: Record) -> Path:
 
 
 def test_what_is_written_is_read(writer: TraceWriter, file: Path) -> None:
-    for record in (HEADER, CALL):
-        writer(record)
+    writer([HEADER, CALL])
     writer.flush()
     assert list(read_trace(file)) == [HEADER, CALL]
 
 
 def test_a_record_is_in_the_file_soon_with_nobody_asking(writer: TraceWriter, file: Path) -> None:
-    writer(HEADER)
+    writer([HEADER])
     for _ in range(100):
         if file.stat().st_size:
             break
@@ -59,8 +58,8 @@ def test_a_record_is_in_the_file_soon_with_nobody_asking(writer: TraceWriter, fi
 
 def test_nothing_is_kept(writer: TraceWriter, file: Path) -> None:
     for _ in range(10_000):
-        writer(CALL)
-        assert len(writer._lines) <= 200
+        writer([CALL])
+        assert len(writer._waiting) <= 200
     writer.flush()
     assert file.read_bytes().count(b"\n") == 10_000
 
@@ -68,10 +67,10 @@ def test_nothing_is_kept(writer: TraceWriter, file: Path) -> None:
 def test_a_trace_that_cannot_be_written_ends_and_says_why() -> None:
     fd = os.open("/dev/full", os.O_WRONLY)
     writer = TraceWriter(fd)
-    writer(CALL)
+    writer([CALL])
     writer.flush()
     assert writer.failure == "No space left on device"
-    writer(CALL)
+    writer([CALL])
     writer.close()
     os.close(fd)
 

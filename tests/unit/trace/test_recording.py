@@ -19,7 +19,7 @@ class Process:
 
     def __init__(self, linux: str, *, snoop_control: bool) -> None:
         self.records: list[Record] = []
-        self.recording = Recording(self.records.append)
+        self.recording = Recording(self.records.extend)
         self.process: ModelSyscalls = model(
             linux, snoop_control=snoop_control, observer=self.recording
         )
@@ -66,16 +66,16 @@ def test_the_chain_of_reasons_where_containers_decide() -> None:
     device.add(group)
     on.recording.answered(1, "", 0)
     by_kind = {decision.did: decision for decision in on.decisions()}
-    assert by_kind["iommu set"].domains == [Domain("domain 1", [1], ["dmar0"], coherent=False)]
-    assert by_kind["noncoherent"].reasons == [
+    assert by_kind["iommu set"].domains == (Domain("domain 1", (1,), ("dmar0",), coherent=False),)
+    assert by_kind["noncoherent"].reasons == (
         Reason(
             "group 1",
             "its container's domain does not enforce coherency: an IOMMU lacks snoop control",
             "container 1",
             "domain 1",
             "dmar0",
-        )
-    ]
+        ),
+    )
     (vm,) = on.process.kernel.vms.values()
     assert reasons(vm) == by_kind["noncoherent"].reasons
 

@@ -24,7 +24,7 @@ def call(name: str, answer: int | str = 0, **fields: object) -> Call:
     ("record", "text"),
     [
         (
-            call("KVM_SET_DEVICE_ATTR", fd=5, on="kvm-vfio 1", args=ATTR, looked_up=[GROUP]),
+            call("KVM_SET_DEVICE_ATTR", fd=5, on="kvm-vfio 1", args=ATTR, looked_up=(GROUP,)),
             "KVM_SET_DEVICE_ATTR(kvm-vfio 1, GROUP_ADD, group 26 (fd 9)) = 0",
         ),
         (
@@ -34,7 +34,7 @@ def call(name: str, answer: int | str = 0, **fields: object) -> Call:
                 fd=5,
                 on="kvm-vfio 1",
                 args={**ATTR, "attr": 2},
-                looked_up=[Object(9, 0, "")],
+                looked_up=(Object(9, 0, ""),),
                 why="fd 9 is not open",
             ),
             (
@@ -47,7 +47,7 @@ def call(name: str, answer: int | str = 0, **fields: object) -> Call:
             "KVM_SET_DEVICE_ATTR(kvm-vfio 1, 0x1000) = -EFAULT",
         ),
         (
-            call("openat", 9, args={"path": "/dev/vfio/26", "flags": 2}, made=[GROUP]),
+            call("openat", 9, args={"path": "/dev/vfio/26", "flags": 2}, made=(GROUP,)),
             'openat("/dev/vfio/26") = fd 9: group 26',
         ),
         (
@@ -56,7 +56,7 @@ def call(name: str, answer: int | str = 0, **fields: object) -> Call:
                 fd=4,
                 on="vm 1",
                 args={"type": 4, "fd": 0, "flags": 0},
-                made=[Object(5, 3, "kvm-vfio 1")],
+                made=(Object(5, 3, "kvm-vfio 1"),),
             ),
             "KVM_CREATE_DEVICE(vm 1, KVM_DEV_TYPE_VFIO) = 0, fd 5: kvm-vfio 1",
         ),
@@ -89,7 +89,7 @@ def test_a_close() -> None:
 
 
 def test_noncoherent_dma_says_why() -> None:
-    reasons = [Reason("group 26", "dmar0 has no snoop control", iommu="dmar0")]
+    reasons = (Reason("group 26", "dmar0 has no snoop control", iommu="dmar0"),)
     on = Decision(3, "noncoherent", vm=1, on=True, count=1, reasons=reasons)
     assert decision_text(on) == ("vm 1: noncoherent DMA on (group 26: dmar0 has no snoop control)")
 
