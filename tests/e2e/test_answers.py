@@ -12,6 +12,7 @@ import pytest
 
 from kvm_vfio.machine.load import load_machine
 from kvm_vfio.profiles import PROFILES
+from kvm_vfio.trace.history import History
 from kvm_vfio.trace.jsonl import read_trace
 from kvm_vfio.trace.schema import Call, Close, Decision, End, Header, Task
 from kvm_vfio.trace.text import call_text
@@ -261,3 +262,28 @@ def test_the_trace(build: Builder, tmp_path: Path) -> None:
         ("container 1", "close"),
     ]
     assert {each.cause for each in closed[3:]} == {"exit"}
+
+
+@pytest.mark.gcc
+@pytest.mark.parametrize("linux", ["6.1", "6.12", "7.3"])
+def test_three_planted_mistakes_are_explained_and_nothing_else(
+    build: Builder, tmp_path: Path, kvm: str, linux: str
+) -> None:
+    file = str(tmp_path / "trace")
+    options = ("--kvm", kvm, "--linux", linux, "--snoop", "on", "--trace", file)
+    assert supervised(*options, build("mistakes.c")).returncode == 0
+    history = History()
+    history(read_trace(file))
+    told = history.explanation()
+    calls = [(problem.kind, problem.call.text) for problem in told.problems]
+    assert calls == [
+        (
+            "added before SET_IOMMU",
+            "KVM_SET_DEVICE_ATTR(kvm-vfio 1, GROUP_ADD, group 1 (fd 7))",
+        ),
+        ("closed before DEL", "kvm-vfio 1 is closed"),
+        ("left open", 'openat("/dev/vfio/2")'),
+    ]
+    assert not told.refusals
+    assert not told.not_modelled
+    assert told.whole

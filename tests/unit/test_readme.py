@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the README shows is what happens."""
+"""What the documentation shows is what happens."""
 
 import doctest
 from pathlib import Path
 
-README = Path(__file__).parents[2] / "README.md"
+import pytest
+
+ROOT = Path(__file__).parents[2]
 
 
-def test_the_python_example() -> None:
+@pytest.mark.parametrize(("page", "steps"), [("README.md", 8), ("docs/explain.md", 8)])
+def test_the_python_examples(page: str, steps: int) -> None:
     results = doctest.testfile(
-        str(README), module_relative=False, optionflags=doctest.ELLIPSIS | doctest.REPORT_NDIFF
+        str(ROOT / page), module_relative=False, optionflags=doctest.ELLIPSIS | doctest.REPORT_NDIFF
     )
-    assert results.attempted > 8
+    assert results.attempted > steps
     assert results.failed == 0

@@ -25,6 +25,8 @@ from kvm_vfio.machine.model import Machine
 from kvm_vfio.machine.storage import open_storage
 from kvm_vfio.profiles import DEFAULT, PROFILES
 from kvm_vfio.syscalls import Buffer, MemoryBuffer
+from kvm_vfio.trace.fanout import fan_out
+from kvm_vfio.trace.recording import Recording, Sink
 from kvm_vfio.uapi.fcntl import O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY
 from kvm_vfio.uapi.layout import Request
 
@@ -35,7 +37,7 @@ _ADDRESS = (1 << 64) - 1
 _REASONS = {number: os.strerror(number) for number in errorcode}
 _STANDARD = ("standard input", "standard output", "standard error")
 _READABLE, _WRITABLE = (O_RDONLY, O_RDWR), (O_WRONLY, O_RDWR)
-_OUR_NODES = ("/dev/kvm", "/dev/iommu", "/dev/vfio/")
+OUR_NODES = ("/dev/kvm", "/dev/iommu", "/dev/vfio/")
 
 
 def _os_error(error: KernelError, call: str) -> OSError:
@@ -92,9 +94,9 @@ class ModelSyscalls:
     def open(self, path: str, flags: int) -> int:
         """Open a device node of the machine. Any other path is there too, and nothing is in it."""
         with answering(f"open {path}"):
-            if flags & O_PATH and (self._has_node(path) or not path.startswith(_OUR_NODES)):
+            if flags & O_PATH and (self._has_node(path) or not path.startswith(OUR_NODES)):
                 return self.files.install(PathOnlyFile(path))
-            if path.startswith(_OUR_NODES):
+            if path.startswith(OUR_NODES):
                 file = self.kernel.open(self.task, path)
                 file.access = flags & O_ACCMODE
                 return self.files.install(file)
@@ -221,18 +223,14 @@ class ModelSyscalls:
 
     def thread(self) -> Self:
         """One more thread: the same fds, the same memory."""
-        return type(self)(
-            self.kernel, files=self.files, mm=self.mm, lock_limit=self.task.lock_limit
-        )
+        return self._another(self.files, self.mm)
 
     def fork(self) -> Self:
         """fork(2): a child with the same open files and a copy of the memory."""
-        return type(self)(
-            self.kernel,
-            files=self.files.copy(),
-            mm=self.mm.copy(),
-            lock_limit=self.task.lock_limit,
-        )
+        return self._another(self.files.copy(), self.mm.copy())
+
+    def _another(self, files: FdTable, mm: AddressSpace) -> Self:
+        return type(self)(self.kernel, files=files, mm=mm, lock_limit=self.task.lock_limit)
 
     def send(self, fd: int, other: ModelSyscalls) -> int:
         """Pass an open file to another process over a socket; its fd there. EBADF."""
@@ -296,12 +294,14 @@ def model(
     *,
     snoop_control: bool | None = None,
     observer: Observer | None = None,
+    trace: Sink | None = None,
 ) -> ModelSyscalls:
     """A fresh process on a fresh kernel.
 
     `linux` names a profile; `machine` is a description, a built-in one's name, or a TOML file.
     `snoop_control` gives every IOMMU that has a choice snoop control, or takes it away. `observer`
-    hears of every effect. InputError for a name that is not known or a file that is wrong.
+    hears of every effect; `trace` takes the records of every call and decision: a `History`
+    explains them. InputError for a name that is not known or a file that is wrong.
     """
     if linux not in PROFILES:
         raise InputError(f"there is no profile {linux!r}; there are {', '.join(PROFILES)}")
@@ -312,5 +312,12 @@ def model(
     if snoop_control is not None:
         iommus = (replace(iommu, snoop_control=snoop_control) for iommu in machine.iommus)
         machine = replace(machine, iommus=tuple(iommus))
-    kernel = Kernel(machine, PROFILES[linux], observer=observer, open_storage=open_storage)
-    return ModelSyscalls(kernel)
+    if trace is None:
+        kernel = Kernel(machine, PROFILES[linux], observer=observer, open_storage=open_storage)
+        return ModelSyscalls(kernel)
+    from kvm_vfio.client.recorded import RecordedSyscalls  # noqa: PLC0415  # built on this module
+
+    recording = Recording(trace)
+    heard = recording if observer is None else fan_out(observer, recording)
+    kernel = Kernel(machine, PROFILES[linux], observer=heard, open_storage=open_storage)
+    return RecordedSyscalls(kernel, recording)

@@ -340,7 +340,7 @@ class _Making:
     def iommu_set(self, decision: Decision, about: _About) -> None:
         self._map(about.container, decision.domains)
 
-    def _map(self, container: int | None, domains: list[Domain]) -> None:
+    def _map(self, container: int | None, domains: tuple[Domain, ...]) -> None:
         """The container now has these domains, and no others."""
         if container is None:
             return
@@ -371,7 +371,7 @@ class _Making:
             return
         held = any(key[0] == "in" for key in self._keys(node))
         if not held and not self._opened[node]:
-            self._map(node, [])
+            self._map(node, ())
             self._forget(node)
 
 

@@ -26,6 +26,7 @@ _FLAGS = {NR.get("open"): 1, NR.get("openat"): 2}  # where the flags of an open 
 _OPENS = {*_FLAGS, NR.get("openat2")}
 _REGIONS = {NR.get(name) for name in ("pread64", "pwrite64")}
 _VECTORS = {NR.get(name) for name in ("preadv", "pwritev", "preadv2", "pwritev2")}
+_EXIT = NR.get("exit_group")
 _MMAP = NR.get("mmap")
 _MOST_KNOWN = 10_000  # threads
 
@@ -61,6 +62,7 @@ class Tracer:
         self.recording = Recording(self.writer)
         self.task_type = partial(WatchedTask, seen=self.recording.seen)
         self._known: dict[int, Thread | None] = {}
+        self._told: dict[int, tuple[int, int, str]] = {}
 
     def answered(
         self,
@@ -92,14 +94,19 @@ class Tracer:
             elif nr == _MMAP:
                 fd, args = c_int(words[4]), _Map(words[1], words[2], words[3], words[5])
             else:
-                fd, args = (c_int(words[0]) if nr in _VECTORS else None), _Words(words)
+                fd = c_int(words[0]) if nr in _VECTORS else None
+                args = _Words(words[:1] if nr == _EXIT else words)
         recording.answered(tid, name, answer, fd=fd, file=file, args=args, out=out, why=why)
 
     def _introduce(self, tid: int, thread: Thread | None) -> None:
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
+            self._told.clear()
         self._known[tid] = thread
-        self.recording.task(tid, thread.tgid if thread else tid, comm(tid))
+        who = tid, thread.tgid if thread else tid, comm(tid)
+        if self._told.get(tid) != who:
+            self._told[tid] = who
+            self.recording.task(*who)
 
     def end(self, status: int | None) -> None:
         """The program has ended."""

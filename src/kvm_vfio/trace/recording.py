@@ -75,6 +75,7 @@ class Recording(Observer):
         self._start = _clock()
         self._at = self._start
         self._files = 0
+        self._groups: dict[int, Label] = {}  # of groups that are members themselves
         self._kernel: Kernel | None = None
         self._epoch = 0
         self._stale: dict[KvmVfio, bool] = {}
@@ -214,11 +215,11 @@ class Recording(Observer):
         self._records.append(Decision(self.n, did, device.vm.number, name, label.what, label.file))
 
     def _label_of(self, member: Member) -> Label:
-        if isinstance(member, VfioGroup):
-            if member.opened_file is None:
-                return Label(0, names.member_name(member))
-            member = member.opened_file
-        return member.label or self.label(member)
+        if not isinstance(member, VfioGroup):
+            return member.label or self.label(member)
+        if member.number not in self._groups:
+            self._groups[member.number] = Label(0, names.member_name(member))
+        return self._groups[member.number]
 
     @staticmethod
     def _reason(external: External, member: Member, label: Label) -> Reason:

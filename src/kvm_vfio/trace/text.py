@@ -7,15 +7,17 @@ known is shown as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from msgspec import Struct, structs
 
-from kvm_vfio.trace.schema import CONTINUED, Call, Close, Decision, Object
+from kvm_vfio.trace.schema import CONTINUED, Call, Close, Decision, Header, Object, Record, Task
 
 Fields = Mapping[str, Any]
 
+_SECOND = 1_000_000_000
+_MOST_TASKS = 10_000
 _LARGE = 4096  # a number from here on is an address or a mask: in hexadecimal
 _TYPES = {
     1: "VFIO_TYPE1_IOMMU",
@@ -203,6 +205,37 @@ _SPECIAL: dict[str, _Special] = {
 }
 
 
+# -- a trace ---------------------------------------------------------------------------------------
+
+
+def lines(records: Iterable[Record]) -> Iterator[str]:
+    """A trace, line by line."""
+    tasks: dict[int, str] = {}
+    for record in records:
+        if isinstance(record, Header):
+            program = f": {' '.join(record.program)}" if record.program else ""
+            yield f"# Linux {record.linux} on {record.machine.name}, {record.kvm} KVM{program}"
+        elif isinstance(record, Task):
+            if len(tasks) >= _MOST_TASKS:
+                tasks.clear()
+            tasks[record.tid] = f"{record.comm}[{record.pid}]"
+        elif isinstance(record, Call):
+            who = tasks.get(record.tid, "?")
+            yield f"{_begin(record)} {who} {call_text(record)}  <{record.took / 1000:.1f} us>"
+        elif isinstance(record, Close):
+            yield f"{_begin(record)} {close_text(record)}"
+        elif isinstance(record, Decision):
+            yield f"{'':18} -> {decision_text(record)}"
+        elif record.status is None:
+            yield f"# {record.at / _SECOND:.6f}: the end"
+        else:
+            yield f"# {record.at / _SECOND:.6f}: the program ended with status {record.status}"
+
+
+def _begin(record: Call | Close) -> str:
+    return f"{record.at / _SECOND:11.6f} {f'#{record.n}':>6}"
+
+
 # -- closes and decisions --------------------------------------------------------------------------
 
 
@@ -250,12 +283,17 @@ def _stale(decision: Decision) -> str:
     return f"{decision.device} still says {now}, and would find {other} if it asked now"
 
 
+def _members(decision: Decision) -> str:
+    count = decision.count
+    return f"{count} member{'s' * (count != 1)}" if count else "no member"
+
+
 _DECISIONS: dict[str, Callable[[Decision], str]] = {
     "vm made": lambda d: f"vm {d.vm} is made",
     "vm destroyed": lambda d: f"vm {d.vm} is destroyed",
     "device made": lambda d: f"{d.device} of vm {d.vm} is made",
-    "device released": lambda d: f"{d.device} of vm {d.vm} is released, with {d.count} members",
-    "device destroyed": lambda d: f"{d.device} ends with vm {d.vm}, with {d.count} members",
+    "device released": lambda d: f"{d.device} of vm {d.vm} is released, with {_members(d)}",
+    "device destroyed": lambda d: f"{d.device} ends with vm {d.vm}, with {_members(d)}",
     "taken": lambda d: f"{d.device} of vm {d.vm} holds {d.member}",
     "dropped": lambda d: f"{d.device} of vm {d.vm} lets go of {d.member}",
     "leaked": lambda d: f"{d.device} is gone and can never let go of {d.member}",

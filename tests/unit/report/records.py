@@ -24,7 +24,7 @@ KVM, VM, DEVICE, CONTAINER, GROUP = (
     Object(fd, fd, what)
     for fd, what in enumerate(("kvm", "vm 1", "kvm-vfio 1", "container 1", "group 3"), 3)
 )
-DOMAIN = Domain("domain 1", [3], ["dmar0"], coherent=False)
+DOMAIN = Domain("domain 1", (3,), ("dmar0",), coherent=False)
 
 
 class Trace:
@@ -34,7 +34,7 @@ class Trace:
         machine = load_machine("default")
         self.n = 0
         self.records: list[Record] = [
-            Header(VERSION, "kvm-vfio 0", 0, linux, "model", machine, ["vmm", "--fast"]),
+            Header(VERSION, "kvm-vfio 0", 0, linux, "model", machine, ("vmm", "--fast")),
             Task(0, 70, 70, "vmm"),
         ]
 

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`kvm-vfio trace`: read what `kvm-vfio run --trace` wrote."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from kvm_vfio.trace.schema import Record
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SELECTION = (
+    click.option(
+        "--call", "calls", metavar="NAME", multiple=True, help="Only these: VFIO_*, openat, ..."
+    ),
+    click.option(
+        "--about",
+        metavar="OBJECT",
+        multiple=True,
+        help='Only what has to do with "group 26", "vm 1", "kvm-vfio 1", "container 1", ...',
+    ),
+    click.option("--failed", is_flag=True, help="Only calls that failed."),
+    click.option("--ours", is_flag=True, help="Not what this computer's own kernel answered."),
+    click.option("--tid", "tids", type=int, multiple=True, help="Only calls of this thread."),
+    click.option("--since", type=float, metavar="S", help="From this second of the trace on."),
+    click.option("--until", type=float, metavar="S", help="Up to this second of the trace."),
+    click.option("--first", type=int, metavar="N", help="From call N on."),
+    click.option("--last", type=int, metavar="N", help="Up to call N."),
+)
+
+
+def _selection(command: Command) -> Command:
+    for option in reversed(_SELECTION):
+        command = option(command)
+    return command
+
+
+def _chosen(file: str, options: dict[str, Any]) -> Iterator[Record]:
+    from kvm_vfio.trace.jsonl import read_trace
+    from kvm_vfio.trace.select import Selection
+
+    return Selection(**options).of(read_trace(file))
+
+
+@click.group()
+def trace() -> None:
+    """Read, filter and convert traces of `kvm-vfio run --trace`."""
+
+
+@trace.command()
+@click.argument("file")
+@_selection
+def show(file: str, **options: Any) -> None:  # noqa: ANN401 - those of `Selection`
+    """Show a trace as text: each call as strace would, and under it what the kernel decided.
+
+    #N is the number of a call; the time is in seconds.
+    """
+    from kvm_vfio.trace.text import lines
+
+    _write(f"{line}\n".encode() for line in lines(_chosen(file, options)))
+
+
+@trace.command("filter")
+@click.argument("file")
+@_selection
+def filter_(file: str, **options: Any) -> None:  # noqa: ANN401 - those of `Selection`
+    """Write a part of a trace to standard output, as a trace.
+
+    Decisions go with their calls.
+    """
+    import msgspec
+
+    encode = msgspec.json.encode
+    _write(encode(record) + b"\n" for record in _chosen(file, options))
+
+
+def _write(lines: Iterable[bytes]) -> None:
+    """Write until everything is written, or nobody reads any more."""
+    out = sys.stdout.buffer
+    try:
+        for line in lines:
+            out.write(line)
+        out.flush()
+    except BrokenPipeError:
+        sys.stderr.close()  # or Python complains about standard output at its end

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What would have satisfied the rule that refused a call.
+
+Rule of this file: a table. A row applies to a call (or to any), an errno, and a part of the reason
+that the model gave; the first that fits is the answer. A remedy is an instruction, and a test
+refuses calls in every way to see that it has one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+# CALL ERRNO [a part of the reason]: what to do. "*" is any; what is indented goes on.
+_TABLE = """
+KVM_SET_DEVICE_ATTR EEXIST: Add each group once; DEL it first to add it anew.
+KVM_SET_DEVICE_ATTR ENOENT: DEL only what was added, and by a fd of the same open file.
+KVM_SET_DEVICE_ATTR ENXIO: Use group KVM_DEV_VFIO_GROUP (1) with GROUP_ADD (1) or GROUP_DEL (2).
+KVM_SET_DEVICE_ATTR EINVAL [no VFIO]: Give the fd of /dev/vfio/N; from Linux 6.6 on a VFIO device's
+    fd will do as well.
+KVM_SET_DEVICE_ATTR EINVAL [is not viable]: Unbind the devices named there from their drivers, or
+    bind them to vfio-pci: the group is usable when no other driver holds a device of it.
+KVM_SET_DEVICE_ATTR EINVAL [VFIO is not loaded]: Load the vfio module first.
+KVM_SET_DEVICE_ATTR EINVAL: Call VFIO_GROUP_SET_CONTAINER and VFIO_SET_IOMMU before
+    KVM_DEV_VFIO_GROUP_ADD.
+KVM_SET_DEVICE_ATTR EBADF: Keep the group's fd open until the ADD or DEL is done, and let addr point
+    to an int32 with that fd.
+KVM_SET_DEVICE_ATTR ENOMEM: Treat the group as not added; try again later.
+KVM_HAS_DEVICE_ATTR ENXIO: Take it as the answer no: this kernel has no such attribute.
+KVM_HAS_DEVICE_ATTR EINVAL: Take it as the answer no: this kernel's /dev/kvm has no attributes.
+KVM_GET_DEVICE_ATTR EPERM: Do not ask: no attribute of a KVM-VFIO device can be read.
+KVM_CREATE_DEVICE EBUSY: Make one KVM-VFIO device for each VM and keep its fd.
+KVM_CREATE_DEVICE ENODEV: Ask with KVM_CREATE_DEVICE_TEST, and go on without the device.
+KVM_CREATE_VM EINVAL: Give 0 as the machine type.
+KVM_ASSIGN_PCI_DEVICE ENOTTY: Use VFIO.
+* EIO [belongs to the process]: Call from the process that made the VM: its fds are of no use after
+    fork.
+open EBUSY [still in its container]: Close every fd of the group's devices first.
+open EBUSY: Use the fd that is open already (dup it, or pass it over a socket): a group has one
+    opener. A KVM-VFIO device holds it open until DEL.
+open ENOENT [/dev/vfio]: Bind a device of the group to vfio-pci, and load vfio: /dev/vfio/N is there
+    for groups that VFIO has a device of.
+open ENXIO: Open the device by its path in /dev.
+VFIO_GROUP_SET_CONTAINER EPERM: Unbind the devices named there from their drivers, or bind them to
+    vfio-pci: the group is usable when no other driver holds a device of it.
+VFIO_GROUP_SET_CONTAINER EBADFD: Give the address of an int32 with the fd of /dev/vfio/vfio.
+VFIO_GROUP_SET_CONTAINER EBADF: Give the address of an int32 with the open fd of /dev/vfio/vfio.
+VFIO_GROUP_SET_CONTAINER EINVAL [does not reach]: Use a container of its own for this group: its
+    IOMMU has fewer address bits than what is mapped.
+VFIO_GROUP_SET_CONTAINER EINVAL [is no container]: Give the address of an int32 with the fd of
+    /dev/vfio/vfio.
+VFIO_GROUP_SET_CONTAINER EINVAL: Call it once for each group; UNSET_CONTAINER first to change it.
+VFIO_GROUP_UNSET_CONTAINER EBUSY: Close the fds of the group's devices first; until Linux 5.18 also
+    DEL the group from KVM-VFIO.
+VFIO_GROUP_UNSET_CONTAINER EINVAL: Call it only for a group that is in a container.
+VFIO_GROUP_UNSET_CONTAINER EBADF: Call it only for a group that is in a container.
+VFIO_SET_IOMMU EINVAL [no group]: Put a group in the container first: VFIO_GROUP_SET_CONTAINER.
+VFIO_SET_IOMMU EINVAL [already]: Call it once for each container; groups that come later are
+    attached by SET_CONTAINER.
+VFIO_SET_IOMMU EPERM: Turn interrupt remapping on, or load vfio_iommu_type1 with
+    allow_unsafe_interrupts=1.
+VFIO_SET_IOMMU EINVAL: Use VFIO_TYPE1v2_IOMMU (3).
+VFIO_SET_IOMMU ENODEV: Use VFIO_TYPE1v2_IOMMU (3) or VFIO_TYPE1_IOMMU (1), whichever
+    VFIO_CHECK_EXTENSION says 1 for.
+* EINVAL [has no IOMMU to answer]: Call VFIO_SET_IOMMU on the container first.
+VFIO_GROUP_GET_DEVICE_FD EINVAL [not viable]: Unbind the devices named there from their drivers, or
+    bind them to vfio-pci: the group is usable when no other driver holds a device of it.
+VFIO_GROUP_GET_DEVICE_FD EINVAL [bytes]: Give the device's name, such as 0000:00:10.0.
+VFIO_GROUP_GET_DEVICE_FD EINVAL: Call VFIO_GROUP_SET_CONTAINER and VFIO_SET_IOMMU first.
+VFIO_GROUP_GET_DEVICE_FD ENODEV: Give the full name of a device of this group, such as 0000:00:10.0,
+    that vfio-pci is bound to.
+* ENODEV [the last device]: Close the group: its devices are gone.
+VFIO_IOMMU_MAP_DMA EEXIST: Unmap the iova first: VFIO_IOMMU_UNMAP_DMA.
+VFIO_IOMMU_MAP_DMA ENOSPC: Map larger pieces: a container has a limited number of mappings.
+VFIO_IOMMU_MAP_DMA ENOMEM: Raise RLIMIT_MEMLOCK by the size of the guest's memory.
+VFIO_IOMMU_MAP_DMA EINVAL [whole pages]: Align iova, vaddr and size to 4096.
+VFIO_IOMMU_MAP_DMA EINVAL: Set argsz to the structure's size and use READ and WRITE as flags; map
+    below the last iova that VFIO_IOMMU_GET_INFO reports.
+VFIO_IOMMU_MAP_DMA EOVERFLOW: Map a range that ends below 2**64.
+VFIO_IOMMU_MAP_DMA EFAULT [no such memory]: Map the memory into the program first, writable if the
+    device is to write.
+VFIO_IOMMU_MAP_DMA EFAULT: Give the address of a vfio_iommu_type1_dma_map that can be read; map
+    below the last iova that VFIO_IOMMU_GET_INFO reports.
+VFIO_IOMMU_MAP_DMA ENOENT: Map the iova before giving it a new address.
+VFIO_IOMMU_UNMAP_DMA EINVAL [in two]: Unmap whole mappings, as they were mapped.
+VFIO_IOMMU_UNMAP_DMA EINVAL: Set argsz to the structure's size; align iova and size to 4096.
+VFIO_IOMMU_UNMAP_DMA EOVERFLOW: Unmap a range that ends below 2**64.
+VFIO_DEVICE_SET_IRQS EINVAL [eventfd]: Give eventfds: eventfd2(2).
+VFIO_DEVICE_SET_IRQS EINVAL: Stay within what VFIO_DEVICE_GET_IRQ_INFO reports, and set argsz to the
+    structure and its data.
+VFIO_DEVICE_SET_IRQS ENOTTY: Use the actions that VFIO_DEVICE_GET_IRQ_INFO offers for this
+    interrupt.
+VFIO_DEVICE_GET_REGION_INFO EINVAL [no region]: Ask for regions below num_regions of
+    VFIO_DEVICE_GET_INFO.
+VFIO_DEVICE_RESET EINVAL: Reset only a device whose flags have VFIO_DEVICE_FLAGS_RESET.
+* ENODEV [root bus]: Do without: a device on the root bus has no hot reset.
+* EIO [COMMAND]: Set the memory bit of COMMAND in the device's config space first.
+* * [argsz]: Set argsz to the size of the structure in the header you use.
+* EFAULT: Give the address of memory that can be read, and written where the kernel answers there.
+* EBADF: Use a fd that is open.
+* ENOTTY: Check which file the fd is of, and which Linux this is: the request is not there.
+* EINVAL [has no ioctl]: Check which file the fd is of, and which Linux this is: the request is not
+    there.
+* EMFILE: Close fds, or raise RLIMIT_NOFILE.
+* ENFILE: Close fds.
+* ENOMEM: Treat the call as not made; try again later.
+* EINVAL [mapped]: Map only regions whose flags have VFIO_REGION_INFO_FLAG_MMAP, at the offset that
+    GET_REGION_INFO reports.
+* ENODEV [mapped]: Map only VFIO devices.
+* EINVAL [region]: Stay within the regions that VFIO_DEVICE_GET_REGION_INFO reports.
+"""
+_ANY = "*"
+_OPENS = ("openat", "openat2")
+
+
+class _Row(NamedTuple):
+    call: str
+    errno: str
+    part: str | None
+    remedy: str
+
+
+def _rows() -> list[_Row]:
+    text = _TABLE.strip().replace("\n    ", " ")
+    pattern = re.compile(r"(\S+) (\S+)(?: \[(.*?)\])?: (.+)")
+    return [
+        _Row(*found.groups()) for line in text.split("\n") if (found := pattern.fullmatch(line))
+    ]
+
+
+_ROWS = _rows()
+
+
+def remedy(call: str, errno: str, why: str) -> str:
+    """What to do instead; "" where nobody knows."""
+    name = "open" if call in _OPENS else call
+    for row in _ROWS:
+        if row.call in (name, _ANY) and row.errno in (errno, _ANY) and (row.part or "") in why:
+            return row.remedy
+    return ""
