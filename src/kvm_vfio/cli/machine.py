@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from kvm_vfio.cli._words import machines
 from kvm_vfio.errors import InputError
 from kvm_vfio.kernel.iommu.group import IommuGroup
 from kvm_vfio.kernel.kernel import Kernel
@@ -72,7 +73,7 @@ def check(file: Path) -> None:
 
 
 @machine.command()
-@click.argument("name", metavar="[NAME|FILE]", default="default")
+@click.argument("name", metavar="[NAME|FILE]", default="default", shell_complete=machines)
 def show(name: str) -> None:
     """Show a built-in machine, or the one in a file, as a tree."""
     tree = machine_tree(load_machine(name))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kvm_vfio.cli._words import machines, programs
 from kvm_vfio.errors import InputError, Unsupported
 from kvm_vfio.profiles import DEFAULT, PROFILES
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     default="default",
     metavar="NAME|FILE",
     show_default=True,
+    shell_complete=machines,
     help="The described machine: a built-in one, or a TOML file.",
 )
 @click.option(
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 @click.option("--trace", metavar="FILE", help="Write a line of JSON for every intercepted call.")
 @click.option("--summary", metavar="FILE", help="Write the summary there, not to standard error.")
 @click.option("--quiet", "-q", is_flag=True, help="No summary on standard error.")
-@click.argument("program")
+@click.argument("program", shell_complete=programs)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(
     machine_name: str,
