@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from errno import EAGAIN, EBADF, EFAULT, errorcode
 from itertools import product
@@ -13,11 +12,11 @@ import pytest
 
 from kvm_vfio.client import Container, Group, Kvm
 from kvm_vfio.client.in_process import model
-from kvm_vfio.errors import InputError, Unsupported
+from kvm_vfio.errors import InputError
 from kvm_vfio.guest import packages
 from kvm_vfio.guest.batch import Batch, Register, Unanswered
 from kvm_vfio.guest.channel import GuestDied
-from kvm_vfio.guest.guest import Event, Guest
+from kvm_vfio.guest.guest import Event
 from kvm_vfio.guest.process import CLOSE, EVENTFD2, MEMFD_CREATE, OPEN, READ, GuestSyscalls
 from kvm_vfio.scenario.conform import Recording, judge, recordings
 from kvm_vfio.scenario.fuzz import Campaign
@@ -28,35 +27,7 @@ from kvm_vfio.uapi import kvm, vfio
 
 LINUX = "6.1"
 TOP = 1 << 64
-pytestmark = [pytest.mark.qemu, pytest.mark.gcc, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def kernel() -> packages.GuestKernel:
-    """The kernel, fetched if it is not there."""
-    try:
-        return packages.prepared(LINUX) or packages.prepare(LINUX, lambda _text: None)
-    except Unsupported as error:
-        pytest.skip(f"{error}; run: kvm-vfio guest prepare {LINUX}")
-
-
-@pytest.fixture(scope="module", params=[False, True], ids=["off", "on"])
-def linux(kernel: packages.GuestKernel, request: pytest.FixtureRequest) -> Iterator[GuestKernel]:
-    guest = GuestKernel(LINUX, snoop=request.param)
-    yield guest
-    guest.close()
-
-
-@pytest.fixture(scope="module")
-def guest(kernel: packages.GuestKernel) -> Iterator[Guest]:
-    with Guest(kernel, snoop=False) as guest:
-        yield guest.ready()
-
-
-@pytest.fixture
-def process(guest: Guest) -> Iterator[GuestSyscalls]:
-    yield GuestSyscalls(guest)
-    guest.renew()
+pytestmark = [pytest.mark.qemu, pytest.mark.gcc, pytest.mark.guest]
 
 
 # -- scripts --------------------------------------------------------------------------------------

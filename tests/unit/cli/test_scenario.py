@@ -127,9 +127,12 @@ def test_conform_prints_the_table() -> None:
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["6.1-off", "6.1-on", "7.3-off", "7.3-on"]
     assert lines[1].split() == ["01-snoop", *["32/32"] * 4]
-    assert "14-requests-of-any-file 385/385 - 385/385 -" in [" ".join(x.split()) for x in lines]
-    assert lines[-2].split() == ["all", *["1360/1360", "717/717"] * 2]
-    assert lines[-1] == "4154/4154 lines agree"
+    assert next(line for line in lines if line.startswith("14-")).split() == [
+        "14-requests-of-any-file",
+        *["385/385"] * 4,
+    ]
+    assert lines[-2].split() == ["all", *["1360/1360"] * 4]
+    assert lines[-1] == "5440/5440 lines agree"
 
 
 def test_conform_shows_both_answers_and_why(tmp_path: Path) -> None:
