@@ -70,7 +70,7 @@ struct instruction {
 	uint64_t argument[];
 };
 
-enum { CALL = 1, POKE, PEEK, PUT, LOAD, TAKE, SKIP_IF, SKIP_UNLESS, EVENTS, CHILD, SET, CLOSE_ALL };
+enum { CALL = 1, POKE, PEEK, PUT, LOAD, TAKE, SKIP_IF, SKIP_UNLESS, EVENTS, CHILD, SET, CLOSE_ALL, RUN };
 
 struct event {
 	uint64_t probe, argument;
@@ -442,6 +442,44 @@ static int64_t in_forked_child(const uint64_t *a, int is_call)
 	return *result;
 }
 
+/* In a child: a program as a shell would start it, but what it says goes to `out`. */
+static void become_program(char **argv, int out)
+{
+	static char *environment[] = { "PATH=/bin", "HOME=/", NULL };
+
+	setsid();
+	signal(SIGPIPE, SIG_DFL);
+	out = fcntl(out, F_DUPFD_CLOEXEC, OUR_FDS);
+	dup2(out, 1);
+	dup2(out, 2);
+	close(0);
+	open("/dev/null", O_RDONLY);
+	for (int fd = 3; fd < OUR_FDS; fd++)
+		close(fd);
+	execve(argv[0], argv, environment);
+	_exit(127);
+}
+
+/* What waitpid says of the program; -ETIMEDOUT when it, with all it started, had to be killed. */
+static int64_t run_program(char **argv, int out, uint64_t seconds)
+{
+	pid_t child = fork();
+	int status, late = 0;
+
+	if (child == 0)
+		become_program(argv, out);
+	if (child < 0)
+		return -errno;
+	running = 0;			/* it may take longer than one call */
+	for (uint64_t waited = 0; waitpid(child, &status, WNOHANG) == 0; waited++) {
+		if (waited > 100 * seconds && !late++)
+			kill(-child, SIGKILL);
+		usleep(10000);
+	}
+	kill(-child, SIGKILL);
+	return late ? -ETIMEDOUT : status;
+}
+
 /* Close what handles have, the newest first. */
 static int64_t close_handles(void)
 {
@@ -498,6 +536,8 @@ static int64_t perform(const struct instruction *instruction, const uint64_t *a,
 		return in_forked_child(a, instruction->arguments);
 	case SET:
 		return a[0];
+	case RUN:
+		return run_program((char **)a[0], a[1], a[2]);
 	}
 	return -ENOSYS;
 }

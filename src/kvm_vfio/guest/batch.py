@@ -45,6 +45,7 @@ class _Op(IntEnum):
     CHILD = 10
     SET = 11
     CLOSE_ALL = 12
+    RUN = 13
 
 
 class Answer:
@@ -153,6 +154,13 @@ class Batch:
         What the call writes, it writes into the child's memory.
         """
         return self._add(_Op.CHILD, call, what="fork")
+
+    def run(self, argv: int, out: int, seconds: int, what: str) -> Answer:
+        """Run the program whose argument vector is at `argv`, its output into fd `out`.
+
+        The result is waitpid's status; ETIMEDOUT: it was killed after so many seconds.
+        """
+        return self._add(_Op.RUN, (argv, out, seconds), what=what)
 
     def request(self, start: int, room: int) -> tuple[int, bytes]:
         """From instruction `start`, as many as fit into `room` bytes: how many, and the bytes."""

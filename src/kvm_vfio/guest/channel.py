@@ -78,15 +78,18 @@ class Channel:
             raise GuestDied("the guest ended")
         return bell
 
-    def perform(self, batch: Batch) -> None:
-        """Have every instruction of `batch` performed, in as many turns as it takes."""
+    def perform(self, batch: Batch, *, more_patience: float = 0.0) -> None:
+        """Have every instruction of `batch` performed, in as many turns as it takes.
+
+        `more_patience`: so many seconds longer may the agent stay at one instruction.
+        """
         start = 0
         while start < len(batch):
             count, request = batch.request(start, REQUEST_BYTES)
             self._memory[_HEADER : _HEADER + len(request)] = request
             self._memory[0:16] = struct.pack("<2Q", count, 0)
             self.ring(b"b")
-            self._wait_for_batch(batch, start)
+            self._wait_for_batch(batch, start, self._patience + more_patience)
             header = self.header()
             if not 0 < header.done <= count or header.answer_size > ANSWER_BYTES:
                 raise GuestDied("the guest's agent answers nonsense")
@@ -103,7 +106,7 @@ class Channel:
         """The events that came with the end of a worker."""
         return self._memory[_ANSWERS : _ANSWERS + min(self.header().answer_size, ANSWER_BYTES)]
 
-    def _wait_for_batch(self, batch: Batch, start: int) -> None:
+    def _wait_for_batch(self, batch: Batch, start: int, patience: float) -> None:
         moved = time.monotonic()
         before = self.header()
         while True:
@@ -114,7 +117,7 @@ class Channel:
                 break
             if now.position != before.position:
                 before, moved = now, time.monotonic()
-            elif time.monotonic() - moved > self._patience:
+            elif time.monotonic() - moved > patience:
                 raise GuestDied(f"the guest hangs in {what}")
         bell = os.read(self._from.fileno(), 1)
         if bell == b"d":

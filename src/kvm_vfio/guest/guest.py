@@ -98,10 +98,13 @@ class Guest:
         armed = self._channel.header().probes
         return frozenset(p.event for i, p in enumerate(plan.PROBES) if armed >> i & 1)
 
-    def perform(self, batch: Batch) -> None:
-        """Have the calls made. GuestDied when the guest does not survive it."""
+    def perform(self, batch: Batch, *, more_patience: float = 0.0) -> None:
+        """Have the calls made. GuestDied when the guest does not survive it.
+
+        `more_patience`: so many seconds longer than any call may an instruction take.
+        """
         try:
-            self._channel.perform(batch)
+            self._channel.perform(batch, more_patience=more_patience)
         except GuestDied as error:
             raise self._died(error) from None
 

@@ -21,7 +21,7 @@ from kvm_vfio.uapi.layout import Request
 READ, WRITE, OPEN, CLOSE = 0, 1, 2, 3
 MMAP, MUNMAP, IOCTL, PREAD64, PWRITE64, MADVISE = 9, 11, 16, 17, 18, 28
 DUP, DUP2, SOCKET, FTRUNCATE, READLINK = 32, 33, 41, 77, 89
-EVENTFD2, PIPE2, MEMFD_CREATE = 290, 293, 319
+FCHMOD, EVENTFD2, PIPE2, MEMFD_CREATE = 91, 290, 293, 319
 
 PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE = 1, 2, 0x10, 0x20, 0x4000
@@ -164,6 +164,10 @@ class GuestSyscalls:
         at = self.allocate(size)
         self.poke(at, bytes(size), now=False)
         return GuestBuffer(self, at, size, mapped=False)
+
+    def chmod(self, fd: int, mode: int) -> None:
+        """fchmod(2)."""
+        self._call(FCHMOD, fd, mode, what="fchmod")
 
     # -- memory ------------------------------------------------------------------------------------
 
