@@ -141,7 +141,13 @@ class File:
         """lseek(2). ESPIPE: these files have no position."""
         raise KernelError(ESPIPE, f"{self.kind} has no position")
 
-    def mmap(self, task: Task, size: int, offset: int, *, writable: bool) -> Mapping:
+    def takes_data(self, size: int, offset: int) -> bool:
+        """Whether pwrite(2) reads the caller's memory; KernelError for what it refuses before."""
+        return True
+
+    def mmap(
+        self, task: Task, size: int, offset: int, *, writable: bool, executable: bool = False
+    ) -> Mapping:
         """mmap(2). ENODEV: most of these files cannot be mapped."""
         raise KernelError(ENODEV, f"{self.kind} cannot be mapped")
 

@@ -20,6 +20,7 @@ from kvm_vfio.kernel.kvm.vfio import KvmVfio, KvmVfioPicture
 from kvm_vfio.kernel.kvm.vm import Vm
 from kvm_vfio.kernel.lock import Lock, LockWatcher
 from kvm_vfio.kernel.observer import Observer
+from kvm_vfio.kernel.pci.resources import assign
 from kvm_vfio.kernel.pci.storage import Storage
 from kvm_vfio.kernel.task import Files, Mm, Task
 from kvm_vfio.kernel.vfio.container import Container, ContainerFile
@@ -53,9 +54,8 @@ class Kernel:
 
     `observer` hears of every effect. `allocate` is called with the name of a structure before each
     allocation a caller can make fail, and may raise KernelError(ENOMEM). `selects_kvm_vfio` is
-    whether the architecture builds the KVM-VFIO device (CONFIG_KVM_VFIO). `region_base` is added to
-    the offset of every VFIO region; Linux's is 0. `open_storage` opens, by its path, a file that a
-    device keeps its data in.
+    whether the architecture builds the KVM-VFIO device (CONFIG_KVM_VFIO). `open_storage` opens, by
+    its path, a file that a device keeps its data in.
     """
 
     def __init__(
@@ -67,7 +67,6 @@ class Kernel:
         allocate: Callable[[str], None] | None = None,
         lock_watcher: LockWatcher | None = None,
         selects_kvm_vfio: bool = True,
-        region_base: int = 0,
         open_storage: Callable[[str], Storage] | None = None,
     ) -> None:
         self.machine = machine
@@ -76,7 +75,6 @@ class Kernel:
         self.allocate: Callable[[str], None] = allocate or (lambda _structure: None)
         self.lock_watcher = lock_watcher
         self.selects_kvm_vfio = selects_kvm_vfio
-        self.region_base = region_base
         self.open_storage = open_storage or _no_storage
 
         self.vms: dict[int, Vm] = {}
@@ -90,6 +88,7 @@ class Kernel:
         users = ContainerUsers if profile.member_is_group else OpenFiles
         self.external: External = users(self)
         self._every_unit_snoops = all(iommu.enforces_coherency for iommu in machine.iommus)
+        self.bar_addresses = assign(machine)
         self.iommu_groups = {
             group.number: IommuGroup(self, iommu, group) for iommu, group in machine.groups()
         }

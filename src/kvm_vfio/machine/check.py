@@ -13,8 +13,26 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kvm_vfio.machine.model import Bar, BarKind, Iommu, IommuGroup, Machine, Msi, Msix, PciDevice
-from kvm_vfio.uapi.pci import PCI_MSIX_ENTRY_SIZE, PCI_STD_NUM_BARS
+from kvm_vfio.machine.model import (
+    Bar,
+    BarKind,
+    ConfigBytes,
+    Iommu,
+    IommuGroup,
+    Machine,
+    Msi,
+    Msix,
+    PciDevice,
+    RegisterValue,
+)
+from kvm_vfio.uapi.pci import (
+    PCI_CAPABILITY_LIST,
+    PCI_CFG_SPACE_EXP_SIZE,
+    PCI_CFG_SPACE_SIZE,
+    PCI_MSIX_ENTRY_SIZE,
+    PCI_STD_HEADER_SIZEOF,
+    PCI_STD_NUM_BARS,
+)
 
 # The least and the most a BAR decodes, in bytes. PCI's own rules, but for the last number: Linux
 # gives every VFIO region 40 bits of its device's file.
@@ -139,6 +157,13 @@ def _device(device: PciDevice) -> Iterator[Fault]:
     taken: dict[int, str] = {}
     for i, bar in enumerate(device.bars):
         yield from _below(f".bars[{i}]", _bar(bar, taken))
+    yield from _fits(".interrupt_line", device.interrupt_line, 8)
+    yield from _fits(".irq", device.irq, 31)
+    yield from _addresses(device)
+    for i, config in enumerate(device.config):
+        yield from _below(f".config[{i}]", _config(config, device))
+    for i, register in enumerate(device.registers):
+        yield from _below(f".registers[{i}]", _register(register, device.bars))
     if device.msi is not None:
         yield from _below(".msi", _msi(device.msi))
     if device.msix is not None:
@@ -179,6 +204,42 @@ def _bar_index(bar: Bar, taken: dict[int, str]) -> Iterator[Fault]:
     taken[bar.index] = f"BAR {bar.index}"
     if wide:
         taken[bar.index + 1] = f"the upper half of BAR {bar.index}"
+
+
+def _addresses(device: PciDevice) -> Iterator[Fault]:
+    bars = {bar.index: bar for bar in device.bars}
+    for index, address in device.addresses:
+        bar = bars.get(index)
+        if bar is None:
+            yield Fault(".addresses", f"there is no BAR {index}; describe it, or leave it out")
+        elif not 0 < address < 1 << (64 if bar.kind is BarKind.MEMORY64 else 32):
+            yield Fault(".addresses", f"BAR {index} cannot be at {address:#x}; write a lower one")
+        elif bar.size > 0 and address % bar.size:
+            remedy = f"write a multiple of its size, {size_text(bar.size)}"
+            yield Fault(".addresses", f"BAR {index} cannot be at {address:#x}; {remedy}")
+
+
+def _config(config: ConfigBytes, device: PciDevice) -> Iterator[Fault]:
+    size = PCI_CFG_SPACE_EXP_SIZE if device.pci_express else PCI_CFG_SPACE_SIZE
+    end = config.offset + len(config.data)
+    pointer = config.offset == PCI_CAPABILITY_LIST and len(config.data) == 1
+    if not pointer and config.offset < PCI_STD_HEADER_SIZEOF:
+        reason = "the first 64 bytes come from the other keys, but for the list's pointer at 0x34"
+        yield Fault(".offset", f"{reason}; write 0x40 or more")
+    elif end > size:
+        yield Fault(".bytes", f"this would end at {end:#x} and the space at {size:#x}; write less")
+    if config.writable and len(config.writable) != len(config.data):
+        yield Fault(".writable", f"write {len(config.data)} bytes here, one for each of bytes")
+
+
+def _register(register: RegisterValue, bars: tuple[Bar, ...]) -> Iterator[Fault]:
+    bar = next((bar for bar in bars if bar.index == register.bar), None)
+    if bar is None:
+        yield Fault(".bar", f"there is no BAR {register.bar}; describe it, or leave this out")
+    elif register.offset % 4 or not 0 <= register.offset <= bar.size - 4:
+        there = f"BAR {register.bar} has no 32 bits at {register.offset:#x}"
+        yield Fault(".offset", f"{there}; write a multiple of 4 below {bar.size:#x}")
+    yield from _fits(".value", register.value, 32)
 
 
 def _msi(msi: Msi) -> Iterator[Fault]:

@@ -26,7 +26,18 @@ from kvm_vfio.errors import InputError
 from kvm_vfio.machine.check import ADDRESS, Fault, faults, msix_sizes
 from kvm_vfio.machine.devices import Model, device_model, device_models, option_types
 from kvm_vfio.machine.lines import Lines, join
-from kvm_vfio.machine.model import Bar, BarKind, Iommu, IommuGroup, Machine, Msi, Msix, PciDevice
+from kvm_vfio.machine.model import (
+    Bar,
+    BarKind,
+    ConfigBytes,
+    Iommu,
+    IommuGroup,
+    Machine,
+    Msi,
+    Msix,
+    PciDevice,
+    RegisterValue,
+)
 
 LIMIT = 1 << 20  # bytes; a thousand devices take a third of it
 MOST_FAULTS = 20
@@ -41,6 +52,7 @@ _Kind = Literal["intel", "amd"]
 _Pin = Literal["A", "B", "C", "D"]
 _Architecture = Literal["x86_64", "aarch64"]
 _SizeText = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,15}[KMGT]?\Z")]
+_HexText = Annotated[str, msgspec.Meta(pattern=r"\A( *[0-9a-fA-F]{2})* *\Z")]
 _Int = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]  # TOML's own range
 
 
@@ -64,6 +76,18 @@ class _Msix(msgspec.Struct):
     pba_offset: _Int | None = None  # behind the table
 
 
+class _ConfigBytes(msgspec.Struct):
+    offset: _Int = 0x40
+    bytes: _HexText = "00"
+    writable: _HexText = ""
+
+
+class _Register(msgspec.Struct):
+    bar: _Int = 0
+    offset: _Int = 0
+    value: _Int = 0
+
+
 class _Device(msgspec.Struct):
     address: str = ""
     vendor: _Int = 0
@@ -81,6 +105,11 @@ class _Device(msgspec.Struct):
     msix: _Msix | None = None
     multifunction: bool = False
     reset: bool = False
+    addresses: dict[str, _Int] = {}
+    interrupt_line: _Int = 0
+    irq: _Int = 0
+    config: list[_ConfigBytes] = []
+    registers: list[_Register] = []
     model: str | None = None
     options: dict[str, Any] = {}  # the model says what is in it
     trap: bool = True
@@ -134,7 +163,7 @@ _KEYS: Mapping[str, _Keys] = {
     "device": _Keys(
         _Device,
         required=("address", "vendor", "device", "class"),
-        arrays=("bars",),
+        arrays=("bars", "config", "registers"),
         tables=("msi", "msix"),
         without=("options", "trap"),
     ),
@@ -144,15 +173,19 @@ _KEYS: Mapping[str, _Keys] = {
         # What the model says.
         without=(
             "bars",
+            "config",
             "interrupt_pin",
             "msi",
             "msix",
             "pci_express",
             "power_management",
+            "registers",
             "reset",
         ),
     ),
     "bars": _Keys(_Bar, required=("index", "size")),
+    "config": _Keys(_ConfigBytes, required=("offset", "bytes")),
+    "registers": _Keys(_Register, required=("bar", "offset", "value")),
     "msi": _Keys(_Msi),
     "msix": _Keys(_Msix, required=("vectors", "table_bar")),
 }
@@ -180,11 +213,18 @@ _REMEDIES: Mapping[str, str] = {
     "bool": "write true or false, without quotes",
     "object": "write { KEY = VALUE }",
 }
+_NO_SIZE = f"this is no size; {_REMEDIES['int | str']}"
+_NO_MATCH: Mapping[str, str] = {
+    "bytes": 'these are no bytes; write two hexadecimal digits for each, such as "05 00 80 00"',
+    "writable": 'these are no bytes; write two hexadecimal digits for each, such as "ff 00"',
+}
 _ARRAY_REMEDIES: Mapping[str, str] = {
     "iommu": "write [[iommu]], in two brackets",
     "group": "write [[iommu.group]], in two brackets",
     "device": "write [[iommu.group.device]], in two brackets",
     "bars": "write [{ index = 0, size = 4096 }]",
+    "config": 'write [{ offset = 0x40, bytes = "05 00" }]',
+    "registers": "write [{ bar = 0, offset = 0x8, value = 1 }]",
 }
 
 
@@ -226,6 +266,10 @@ _MISSING: Mapping[str, str] = {
     "class": "write the class code, such as class = 0x020000",
     "index": "write the BAR's index, 0 to 5",
     "size": 'write its size in bytes, such as size = "4K"',
+    "offset": "write where it is, such as offset = 0x40",
+    "bytes": 'write what is there, such as bytes = "05 00 80 00"',
+    "bar": "write the index of the BAR, 0 to 5",
+    "value": "write its 32 bits, such as value = 0x1",
     "vectors": "write how many there are, such as vectors = 4",
     "table_bar": "write the index of the BAR that holds the table",
 }
@@ -252,7 +296,7 @@ def _explained(message: str, place: str) -> str:
         value = message.removeprefix("Invalid enum value ")
         return f"{_shown(value[1:-1])} is not known here; write {_listed(choices)}"
     if "matching regex" in message:
-        return f"this is no size; {_REMEDIES['int | str']}"
+        return _NO_MATCH.get(names[-1], _NO_SIZE)
     if re.search(r"[<>]=", message):
         return "this number has more than 64 bits; write a smaller one"
     expected, got = re.findall(r"`(.+?)`", message)
@@ -335,6 +379,9 @@ def _modelled(table: _Device, name: str) -> PciDevice:
         subsystem_device=table.subsystem_device or device.subsystem_device,
         revision=table.revision or device.revision,
         multifunction=table.multifunction or device.multifunction,
+        addresses=_addresses(table),
+        interrupt_line=table.interrupt_line,
+        irq=table.irq,
         driver=None if table.driver == "none" else table.driver,
     )
 
@@ -409,7 +456,22 @@ def _described(table: _Device) -> PciDevice:
         msix=_msix(table.msix) if table.msix else None,
         multifunction=table.multifunction,
         reset=table.reset,
+        addresses=_addresses(table),
+        interrupt_line=table.interrupt_line,
+        irq=table.irq,
+        config=tuple(
+            ConfigBytes(each.offset, bytes.fromhex(each.bytes), bytes.fromhex(each.writable))
+            for each in table.config
+        ),
+        registers=tuple(RegisterValue(r.bar, r.offset, r.value) for r in table.registers),
         driver=None if table.driver == "none" else table.driver,
+    )
+
+
+def _addresses(table: _Device) -> tuple[tuple[int, int], ...]:
+    return tuple(
+        (int(index) if re.fullmatch("[0-9]{1,4}", index) else -1, address)
+        for index, address in table.addresses.items()
     )
 
 

@@ -54,6 +54,28 @@ class Msix:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigBytes:
+    """Bytes of configuration space from `offset` on.
+
+    `writable` are the bits of them that the hardware lets be written: a mask of the same length, or
+    empty for none.
+    """
+
+    offset: int
+    data: bytes
+    writable: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterValue:
+    """The 32 bits that a device without a model has at `offset` of BAR `bar`."""
+
+    bar: int
+    offset: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class Behaviour:
     """What makes a device do something: a device model under its `name`, and its options.
 
@@ -74,7 +96,12 @@ class PciDevice:
 
     `address` is the full "0000:00:10.0"; `class_code` has 24 bits; `interrupt_pin` is 0 (none) to 4
     (INTD); `driver` is what holds the device when the machine starts, None for nobody; `reset` says
-    whether the function can be reset by itself. Without `behaviour` its BARs are memory.
+    whether the function can be reset by itself. Without `behaviour` its BARs are memory, which
+    begins as `registers` says.
+
+    `addresses` is where the firmware has put BARs, by index; the others get a place of their own.
+    `interrupt_line` is what configuration space says of it, `irq` the number that Linux knows.
+    `config` are the capabilities byte for byte, in the place of those laid out from other fields.
     """
 
     address: str
@@ -94,6 +121,11 @@ class PciDevice:
     reset: bool = False
     driver: str | None = "vfio-pci"
     behaviour: Behaviour | None = None
+    addresses: tuple[tuple[int, int], ...] = ()
+    interrupt_line: int = 0
+    irq: int = 0
+    config: tuple[ConfigBytes, ...] = ()
+    registers: tuple[RegisterValue, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

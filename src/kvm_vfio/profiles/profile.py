@@ -86,6 +86,12 @@ class Profile:
     region_access_width: int  # bytes of the widest access that a read or write of a BAR becomes
     hot_reset_counts_first: bool  # PCI_HOT_RESET of no group: EINVAL before ENODEV for the bus
 
+    anonymous_files_noexec: bool  # mmap to execute of a device: EPERM
+    config_hides_pme: bool  # PME enable and status in the power capability cannot be written
+    low_power_blocks_memory: bool  # read, write of a memory BAR while the function is in D3: EIO
+    aer_reports_advisory: bool  # Linux unmasks advisory errors in every function that has AER
+    negative_eventfd_errno: int  # SET_IRQS of an fd below -1 as error or request interrupt; or 0
+
     # type1
     domain_scope: DomainScope
     type1v2: bool  # the type VFIO_TYPE1v2_IOMMU (3) exists

@@ -133,9 +133,10 @@ def _share_bars(file: VfioDeviceFile, fd: int, path: str) -> None:
     own = os.open(path, os.O_RDWR)  # not ours to hold: another description of the same file
     for index in filter(device.mappable, range(VFIO_PCI_ROM_REGION_INDEX)):
         size = device.static_bars[index].size
-        offset = file.region_base + (index << _REGION_SHIFT)
+        offset = index << _REGION_SHIFT
         end = max(end, offset + size)
         os.ftruncate(fd, end)
         if index not in device.bars:
             device.bars[index] = mmap.mmap(own, size, offset=offset)
+            device.fill(index)
     os.close(own)

@@ -7,14 +7,14 @@ instructions below it.
 A call that is not in the table costs next to nothing: the kernel finds out once, when the filter
 is installed, that its number alone decides. So the table asks as precisely as a filter can, which
 sees numbers and no memory: opens by their flags, ioctls by their request, mappings by their kind,
-reads and writes by the offset, which our regions have to themselves.
+reads and writes by their offset and size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from errno import ENOSYS
-from mmap import MAP_ANONYMOUS, MAP_SHARED
+from mmap import MAP_ANONYMOUS, MAP_DENYWRITE, MAP_PRIVATE, MAP_SHARED
 from typing import NamedTuple
 
 from kvm_vfio.uapi.fcntl import O_ACCMODE, O_EXCL, O_RDWR
@@ -51,18 +51,17 @@ from kvm_vfio.uapi.seccomp import (
 )
 from kvm_vfio.uapi.vfio import VFIO_TYPE
 
-# Where the regions of a VFIO device begin in its file. No other file is that long, so a read or
-# write there is one of ours: with nine regions of 2**40 bytes, the upper 20 bits of the offset.
-REGION_BASE = 0x4B000 << 32
-_REGION_MASK = 0xFFFFF000 << 32
-
 
 class Test(NamedTuple):
-    """Whether argument number `argument`, under `mask`, is `value`. A mask stays in one half."""
+    """Whether argument number `argument`, under `mask`, is `value`, or with `is_not` is not.
+
+    A mask stays in one half.
+    """
 
     argument: int
     mask: int
     value: int
+    is_not: bool = False
 
 
 _HALF = 0xFFFF_FFFF
@@ -70,7 +69,14 @@ Rule = tuple[tuple[Test, ...], ...]
 """A call waits if all tests of any of these pass."""
 
 _ALWAYS: Rule = ((),)
-_REGION: Rule = ((Test(3, _REGION_MASK, REGION_BASE),),)
+
+# The regions of a VFIO device are 2**40 bytes each, and hardly another file is longer than the
+# first. That one has offsets which all files have: there a read or write waits if it is as small as
+# a register. A larger one is of the memory that stands for a BAR, which the file itself has.
+_LATER_REGIONS = 0xFFFFFF00 << 32
+_MORE_THAN_A_REGISTER = _HALF & ~0x1F
+_VECTORS: Rule = ((Test(3, _LATER_REGIONS, 0, is_not=True),),)
+_REGION: Rule = (*_VECTORS, (Test(2, _MORE_THAN_A_REGISTER, 0),))
 
 
 def _read_write(argument: int) -> Rule:
@@ -104,14 +110,15 @@ _WAITING: Mapping[str, Rule] = {
     "openat2": _ALWAYS,  # its flags are in memory
     "mmap": (
         (Test(3, MAP_SHARED | MAP_ANONYMOUS, MAP_SHARED),),
-        (Test(5, _REGION_MASK, REGION_BASE),),
+        # Private mappings of a file that may be written meanwhile: not a program's own code.
+        (Test(3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_DENYWRITE, MAP_PRIVATE),),
     ),
     "pread64": _REGION,
     "pwrite64": _REGION,
-    "preadv": _REGION,
-    "pwritev": _REGION,
-    "preadv2": _REGION,
-    "pwritev2": _REGION,
+    "preadv": _VECTORS,
+    "pwritev": _VECTORS,
+    "preadv2": _VECTORS,
+    "pwritev2": _VECTORS,
     # A program's own notification cannot work beside ours, and it is told so in words.
     "seccomp": (
         (
@@ -168,7 +175,7 @@ def _test(test: Test, if_not: str) -> _Program:
     program: _Program = [_load(f"arg{test.argument}", upper=upper)]
     if mask != _HALF:
         program.append(_Instruction(BPF_ALU | BPF_AND | BPF_K, mask))
-    return [*program, _jump(BPF_JEQ, value, "", if_not)]
+    return [*program, _jump(BPF_JEQ, value, *((if_not, "") if test.is_not else ("", if_not)))]
 
 
 def _alternatives(name: str, rule: Rule) -> _Program:

@@ -100,7 +100,8 @@ def _why_forbidden(error: OSError) -> str:
 
 def directory_for_files() -> int:
     """An fd of a directory on a tmpfs that is mounted nowhere; its name is nobody else's."""
-    mount("tmpfs", "/dev", "tmpfs", _TMPFS, "mode=755")
+    # Without MS_NOEXEC: where Linux maps a device to execute, so must its file here.
+    mount("tmpfs", "/dev", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
     path = f"/dev/kvm-vfio-{secrets.token_hex(8)}"
     os.mkdir(path)
     directory = os.open(path, os.O_PATH | os.O_DIRECTORY)

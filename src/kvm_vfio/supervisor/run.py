@@ -22,7 +22,7 @@ from kvm_vfio.machine.model import Machine
 from kvm_vfio.machine.storage import open_storage
 from kvm_vfio.profiles.profile import Profile
 from kvm_vfio.supervisor.calls import Kind
-from kvm_vfio.supervisor.filter import REGION_BASE, assemble
+from kvm_vfio.supervisor.filter import assemble
 from kvm_vfio.supervisor.kvm_host import require_kcmp
 from kvm_vfio.supervisor.launch import TOO_OLD, Launched, exec_error, launch
 from kvm_vfio.supervisor.libc import NR
@@ -88,7 +88,6 @@ class _Session:
             options.machine,
             options.profile,
             observer=self._observer(),
-            region_base=REGION_BASE,
             open_storage=open_storage,
         )
 

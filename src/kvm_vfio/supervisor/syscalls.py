@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from errno import EINVAL, ENXIO
-from mmap import MAP_SHARED, PROT_WRITE
+from mmap import MAP_SHARED, PROT_EXEC, PROT_WRITE
 from struct import iter_unpack, unpack
 
 from kvm_vfio.errors import KvmVfioError
@@ -18,6 +18,7 @@ from kvm_vfio.kernel.file import File
 from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.kvm.system import KvmSystemFile
 from kvm_vfio.kernel.vfio.container import ContainerFile
+from kvm_vfio.kernel.vfio.device import VfioDeviceFile
 from kvm_vfio.kernel.vfio.group import GroupFile
 from kvm_vfio.supervisor.files import OpenFiles
 from kvm_vfio.supervisor.kvm_host import VM_LINK, HostVms
@@ -40,6 +41,7 @@ _CREATE_VM = int(KVM_CREATE_VM)
 _PATH_LIMIT = 4096
 _LONGEST = 1 << 20  # bytes of one read or write; Linux, too, may move less than was asked for
 _MOST_VECTORS = 1024
+_MAP_TYPE, _MAP_SHARED_VALIDATE, _MAP_HUGETLB, _MAP_SYNC = 0xF, 3, 0x40000, 0x80000
 
 Arguments = Sequence[int]
 
@@ -175,12 +177,17 @@ class Syscalls:
         _, size, protection, flags, fd, offset = arguments
         thread = self._processes.thread(tid)
         self.file = file = thread.ours(c_int(fd))
-        if file is None or not size:
+        if file is None or not size or _refused_before_the_file(flags):
             return CONTINUE
-        if not flags & MAP_SHARED:
+        if not flags & MAP_SHARED and isinstance(file, VfioDeviceFile):
             raise KernelError(EINVAL, f"{file.name} can only be mapped shared")
-        pages = -(-size // PAGE) * PAGE
-        file.mmap(thread.task, pages, offset, writable=bool(protection & PROT_WRITE))
+        file.mmap(
+            thread.task,
+            -(-size // PAGE) * PAGE,
+            offset,
+            writable=bool(protection & PROT_WRITE),
+            executable=bool(protection & PROT_EXEC),
+        )
         return CONTINUE
 
     def pread(self, tid: int, arguments: Arguments) -> int:
@@ -226,7 +233,9 @@ class Syscalls:
 
     def _write(self, thread: Thread, file: File, vectors: _Vectors, offset: int) -> int:
         def write(address: int, size: int, at: int) -> int:
-            return file.write(thread.task, thread.mm.read(address, size), at)
+            takes = file.takes_data(size, at)
+            data = thread.mm.read(address, size) if takes else bytes(size)
+            return file.write(thread.task, data, at)
 
         return _one_by_one(write, vectors, offset)
 
@@ -245,6 +254,12 @@ class Syscalls:
         """exit_group(status): the last moment to see what a process still holds."""
         self._leaving(tid)
         return CONTINUE
+
+
+def _refused_before_the_file(flags: int) -> bool:
+    """Whether Linux refuses these flags of mmap for every file that is like ours."""
+    validated = flags & _MAP_TYPE == _MAP_SHARED_VALIDATE and flags & _MAP_SYNC
+    return bool(validated or flags & _MAP_HUGETLB)
 
 
 _Vectors = list[tuple[int, int]]

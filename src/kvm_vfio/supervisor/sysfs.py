@@ -12,26 +12,19 @@ from __future__ import annotations
 
 from kvm_vfio.kernel.iommu.group import IommuGroup, PciFunction
 from kvm_vfio.kernel.kernel import Kernel
-from kvm_vfio.kernel.pci.config import ConfigSpace
-from kvm_vfio.machine.model import Bar, BarKind, Iommu, PciDevice
+from kvm_vfio.kernel.pci.config import capabilities, hardware
+from kvm_vfio.machine.model import BarKind, Iommu, PciDevice
+from kvm_vfio.profiles.profile import Profile
 from kvm_vfio.supervisor.tree import Blank, Directory, Link, NodeOfDevice
-from kvm_vfio.uapi.pci import PCI_BASE_ADDRESS_0
+from kvm_vfio.uapi.pci import PCI_CAP_ID_PM, PCI_PM_CTRL, PCI_PM_CTRL_STATE_MASK
 
 _RESERVED = b"0x00000000fee00000 0x00000000feefffff msi\n"
+_IRQ = 11  # of a device with interrupts whose number is not described
 _RESOURCES = 13  # lines in `resource`: BARs, ROM, six of SR-IOV
-_IRQ = 11
 
 # IORESOURCE_*: what is decoded, and the alignment by size that PCI asks for.
 _FLAGS = {BarKind.IO: 0x40101, BarKind.MEMORY32: 0x40200, BarKind.MEMORY64: 0x140204}
 _PREFETCH = 0x2008
-
-# Where BARs are given their addresses, one after the other.
-_WINDOWS = {
-    BarKind.IO: 0x1000,
-    BarKind.MEMORY32: 0x8000_0000,
-    BarKind.MEMORY64: 0x20_0000_0000,
-}
-
 
 # VT-d's registers as QEMU has them, without what a machine file says.
 _CAP, _ECAP = 0xD2_008C_2200_0006, 0xF42
@@ -57,12 +50,11 @@ def sys_tree(kernel: Kernel) -> Directory:
         tree.put(path, Directory(whole=True))
     tree.put("bus/pci/drivers", Directory({"vfio-pci": Directory()}, whole=True))
     tree.put("class/vfio-dev", Directory(whole=True))
-    windows = dict(_WINDOWS)
     vfio_devices = 0
     for group in kernel.iommu_groups.values():
         _put_group(tree, group)
         for function in group.functions:
-            _put_function(tree, function, _addresses(function.static, windows))
+            _put_function(tree, function, kernel.profile)
             if function.vfio_device is not None and not kernel.profile.member_is_group:
                 where = f"{_home(function.static)}/vfio-dev/vfio{vfio_devices}"
                 tree.put(f"devices/{where}/subsystem", Link(f"{_up(where)}/class/vfio-dev"))
@@ -114,7 +106,7 @@ def _registers(iommu: Iommu) -> dict[str, str]:
     return {f"intel-iommu/{name}": content for name, content in registers.items()}
 
 
-def _put_function(tree: Directory, function: PciFunction, starts: dict[Bar, int]) -> None:
+def _put_function(tree: Directory, function: PciFunction, profile: Profile) -> None:
     static, home = function.static, _home(function.static)
     top = _up(home)
     files: dict[str, str | bytes] = {
@@ -124,9 +116,9 @@ def _put_function(tree: Directory, function: PciFunction, starts: dict[Bar, int]
         "subsystem_device": f"0x{static.subsystem_device:04x}",
         "class": f"0x{static.class_code:06x}",
         "revision": f"0x{static.revision:02x}",
-        "irq": str(_IRQ if static.interrupt_pin else 0),
-        "resource": _resource(static, starts),
-        "config": _config(static, starts),
+        "irq": str(static.irq or (_IRQ if static.interrupt_pin else 0)),
+        "resource": _resource(function),
+        "config": _config(function, profile),
         "modalias": _modalias(static),
         "uevent": _uevent(function),
         "driver_override": "(null)" if function.driver is None else function.driver,
@@ -157,31 +149,22 @@ def _put_function(tree: Directory, function: PciFunction, starts: dict[Bar, int]
     tree.put(f"bus/pci/devices/{static.address}", Link(f"../../../devices/{home}"))
 
 
-def _addresses(static: PciDevice, windows: dict[BarKind, int]) -> dict[Bar, int]:
-    """Give every BAR an aligned place in its window."""
-    starts = {}
-    for bar in static.bars:
-        starts[bar] = -(-windows[bar.kind] // bar.size) * bar.size
-        windows[bar.kind] = starts[bar] + bar.size
-    return starts
+def _config(function: PciFunction, profile: Profile) -> bytes:
+    """Configuration space; VFIO lets an idle function sleep in D3."""
+    data, _ = hardware(function.static, profile, function.addresses)
+    for at, _ in capabilities(data):
+        if data[at] == PCI_CAP_ID_PM and function.vfio_device is not None:
+            data[at + PCI_PM_CTRL] |= PCI_PM_CTRL_STATE_MASK
+    return bytes(data)
 
 
-def _resource(static: PciDevice, starts: dict[Bar, int]) -> str:
+def _resource(function: PciFunction) -> str:
     lines = [(0, 0, 0)] * _RESOURCES
-    for bar, start in starts.items():
+    for bar in function.static.bars:
+        start = function.addresses[bar.index]
         flags = _FLAGS[bar.kind] | (_PREFETCH if bar.prefetchable else 0)
         lines[bar.index] = (start, start + bar.size - 1, flags)
     return "\n".join(" ".join(f"0x{number:016x}" for number in line) for line in lines)
-
-
-def _config(static: PciDevice, starts: dict[Bar, int]) -> bytes:
-    space = ConfigSpace(static)
-    for bar, start in starts.items():
-        width = 8 if bar.kind is BarKind.MEMORY64 else 4
-        at = PCI_BASE_ADDRESS_0 + 4 * bar.index
-        flags = space.value(at, width)
-        space.data[at : at + width] = (start % (1 << 8 * width) | flags).to_bytes(width, "little")
-    return bytes(space.data)
 
 
 def _modalias(static: PciDevice) -> str:

@@ -168,9 +168,9 @@ def test_what_is_no_eventfd_signals_nobody(linux: ModelSyscalls, plain: Device) 
     assert errno_of(lambda: plain.enable_irqs(VFIO_PCI_INTX_IRQ_INDEX, [memfd])) == "EINVAL"
 
 
-def test_reset_takes_configuration_space_back(plain: Device, nvme: Device) -> None:
-    command = nvme.read_config(PCI_COMMAND, 2)
-    nvme.write_config(PCI_COMMAND, 2, command | PCI_COMMAND_MASTER)
+def test_linux_restores_configuration_space_after_a_reset(plain: Device, nvme: Device) -> None:
+    command = nvme.read_config(PCI_COMMAND, 2) | PCI_COMMAND_MASTER
+    nvme.write_config(PCI_COMMAND, 2, command)
     nvme.reset()
     assert nvme.read_config(PCI_COMMAND, 2) == command
     assert errno_of(plain.reset) == "EINVAL"

@@ -346,6 +346,66 @@ BAD = [
         'kind = "io", prefetchable = true',
         f"15: {FIRST}.bars[1].prefetchable {A}: an I/O BAR cannot be prefetchable; remove the key",
     ),
+    # what Linux has found, byte by byte
+    Bad(
+        "msi = { vectors = 4 }",
+        "addresses = { 1 = 0x1000 }",
+        f"18: {FIRST}.addresses {A}: there is no BAR 1; describe it, or leave it out",
+    ),
+    Bad(
+        "msi = { vectors = 4 }",
+        "addresses = { 0 = 0x100000000 }",
+        f"18: {FIRST}.addresses {A}: BAR 0 cannot be at 0x100000000; write a lower one",
+    ),
+    Bad(
+        "msi = { vectors = 4 }",
+        "addresses = { 0 = 0x1000 }",
+        f"18: {FIRST}.addresses {A}: BAR 0 cannot be at 0x1000; write a multiple of its size, 1M",
+    ),
+    Bad(
+        "msi = { vectors = 4 }",
+        'config = [{ offset = 4, bytes = "00" }]',
+        f"18: {FIRST}.config[0].offset {A}: the first 64 bytes come from the other keys,"
+        " but for the list's pointer at 0x34; write 0x40 or more",
+    ),
+    Bad(
+        "msi = { vectors = 4 }",
+        'config = [{ offset = 0xff, bytes = "0000" }]',
+        f"18: {FIRST}.config[0].bytes {A}: this would end at 0x101"
+        " and the space at 0x100; write less",
+    ),
+    Bad(
+        "msi = { vectors = 4 }",
+        'config = [{ offset = 0x40, bytes = "0000", writable = "00" }]',
+        f"18: {FIRST}.config[0].writable {A}: write 2 bytes here, one for each of bytes",
+    ),
+    Bad(
+        "msi = { vectors = 4 }",
+        "registers = [{ bar = 1, offset = 0, value = 1 }]",
+        f"18: {FIRST}.registers[0].bar {A}: there is no BAR 1; describe it, or leave this out",
+    ),
+    Bad(
+        "msi = { vectors = 4 }",
+        "registers = [{ bar = 0, offset = 2, value = 1 }]",
+        f"18: {FIRST}.registers[0].offset {A}: BAR 0 has no 32 bits at 0x2;"
+        " write a multiple of 4 below 0x100000",
+    ),
+    Bad(
+        "msi = { vectors = 4 }",
+        "registers = [{ bar = 0, offset = 0, value = -1 }]",
+        f"18: {FIRST}.registers[0].value {A}: -0x1 is out of range; write 0 to 0xffffffff",
+    ),
+    Bad(
+        "msi = { vectors = 4 }",
+        'config = [{ offset = 0x40, bytes = "0" }]',
+        f"18: {FIRST}.config[0].bytes {A}: these are no bytes; write two hexadecimal"
+        ' digits for each, such as "05 00 80 00"',
+    ),
+    Bad(
+        "msi = { vectors = 4 }",
+        "addresses = { 6 = 0x1000 }",
+        f"18: {FIRST}.addresses {A}: there is no BAR 6; describe it, or leave it out",
+    ),
     # interrupts
     Bad(
         "vectors = 4",

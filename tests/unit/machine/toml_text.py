@@ -10,7 +10,18 @@ from typing import Any
 from hypothesis import strategies as st
 
 from kvm_vfio.machine.check import BAR_SIZES, msix_sizes
-from kvm_vfio.machine.model import Bar, BarKind, Iommu, IommuGroup, Machine, Msi, Msix, PciDevice
+from kvm_vfio.machine.model import (
+    Bar,
+    BarKind,
+    ConfigBytes,
+    Iommu,
+    IommuGroup,
+    Machine,
+    Msi,
+    Msix,
+    PciDevice,
+    RegisterValue,
+)
 
 ADDRESSES = st.builds(
     "{:04x}:{:02x}:{:02x}.{}".format,
@@ -69,7 +80,18 @@ def devices(draw: st.DrawFn, address: str) -> PciDevice:
         multifunction=draw(st.booleans()),
         reset=draw(st.booleans()),
         driver=draw(st.none() | st.just("vfio-pci") | NAMES),
+        addresses=tuple(
+            (b.index, b.size) for b in bars if b.size < 1 << 31 and draw(st.booleans())
+        ),
+        interrupt_line=draw(st.integers(0, 0xFF)),
+        irq=draw(st.integers(0, 0xFFFF)),
+        config=tuple(draw(st.lists(st.builds(_config_bytes, st.binary(max_size=9)), max_size=2))),
+        registers=tuple(RegisterValue(b.index, b.size - 4, 0xFFFF_FFFF) for b in bars),
     )
+
+
+def _config_bytes(data: bytes) -> ConfigBytes:
+    return ConfigBytes(0x40 + len(data), data, data[::-1] if len(data) % 2 else b"")
 
 
 @st.composite
@@ -111,6 +133,9 @@ def _iommus(
     )
 
 
+_RENAMED = {"class_code": "class", "data": "bytes"}
+
+
 def toml_text(machine: Machine) -> str:
     """The file that describes `machine`, with every key written out."""
     lines = _keys(machine, "iommus")
@@ -125,7 +150,7 @@ def toml_text(machine: Machine) -> str:
 
 def _keys(value: Any, but: str = "") -> list[str]:  # noqa: ANN401  # any of the dataclasses
     names = [name for name in value.__slots__ if name != but and _toml(name, value) is not None]
-    return [f"{name.replace('class_code', 'class')} = {_toml(name, value)}" for name in names]
+    return [f"{_RENAMED.get(name, name)} = {_toml(name, value)}" for name in names]
 
 
 def _toml(name: str, owner: object) -> str | None:
@@ -134,6 +159,8 @@ def _toml(name: str, owner: object) -> str | None:
         return f'"{" ABCD"[value]}"' if value else None
     if name == "driver":
         return f'"{value or "none"}"'
+    if name == "addresses":
+        return "{ " + ", ".join(f"{index} = {address:#x}" for index, address in value) + " }"
     return _literal(value)
 
 
@@ -147,6 +174,8 @@ def _literal(value: object) -> str | None:
             return hex(value)
         case Enum():
             return f'"{value.value}"'
+        case bytes():
+            return f'"{value.hex(" ")}"'
         case str():
             return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
         case tuple():

@@ -31,6 +31,8 @@ from kvm_vfio.errors import NotModelled
 from kvm_vfio.kernel.memory import PAGE
 from kvm_vfio.kernel.pci.edu import Edu
 from kvm_vfio.kernel.vfio.container import ContainerFile
+from kvm_vfio.kernel.vfio.device import VfioDeviceFile
+from kvm_vfio.machine.load import load_machine
 from kvm_vfio.machine.model import Iommu, IommuGroup, Machine
 from kvm_vfio.profiles import DEFAULT, PROFILES, Profile
 from kvm_vfio.uapi import kvm, kvm_x86, vfio
@@ -199,6 +201,42 @@ def flags_of_an_irq(group: int, index: int) -> Callable[[Profile], int]:
     return scenario
 
 
+def mapping_a_bar_to_execute(profile: Profile) -> int:
+    vmm = start_vmm(profile)
+    file = vmm.program.file(vmm.program.device_fd(vmm.group, ADDRESS[1]), VfioDeviceFile)
+    task = vmm.program.task
+    return vmm.program.number(lambda: len(file.mmap(task, PAGE, 0, writable=True, executable=True)))
+
+
+# The e1000e of the recordings: power management at 0xc8, error reporting at 0x100.
+E1000E = next(d for _, d in load_machine("referee").devices() if d.address == "0000:00:13.0")
+CONFIG, POWER, CORRECTABLE_MASK = 7 << 40, (7 << 40) + 0xCC, (7 << 40) + 0x114
+
+
+def on_the_e1000e(at: int, *, power: int | None = None) -> Callable[[Profile], int]:
+    """A read of 2 bytes at `at`, after the power state has been written."""
+
+    def scenario(profile: Profile) -> int:
+        machine = Machine("test", (Iommu("dmar0", (IommuGroup(4, (E1000E,)),)),))
+        vmm = start_vmm(profile, group=4, machine=machine)
+        device = vmm.program.device_fd(vmm.group, E1000E.address)
+        if power is not None:
+            vmm.program.write(device, power.to_bytes(2, "little"), POWER)
+        data = vmm.program.read(device, 2, at)
+        return data if isinstance(data, int) else int.from_bytes(data, "little")
+
+    return scenario
+
+
+def an_fd_below_minus_one_as_request_interrupt(profile: Profile) -> int:
+    vmm = start_vmm(profile)
+    device = vmm.program.device_fd(vmm.group, ADDRESS[1])
+    flags = vfio.VFIO_IRQ_SET_DATA_EVENTFD | vfio.VFIO_IRQ_SET_ACTION_TRIGGER
+    head = vfio.VFIO_IRQ_SET.pack_fields(24, flags, vfio.VFIO_PCI_REQ_IRQ_INDEX, 0, 1)
+    at = vmm.program.put(head + (-2).to_bytes(4, "little", signed=True))
+    return vmm.program.ioctl(device, vfio.VFIO_DEVICE_SET_IRQS, at)
+
+
 def eight_bytes_of_edu(profile: Profile) -> int:
     """The device takes 4 bytes at a time there; what it takes not reads as all ones."""
     machine = Machine("test", (Iommu("dmar0", (IommuGroup(1, (Edu.at(ADDRESS[1]),)),)),))
@@ -340,6 +378,15 @@ SCENARIOS = {
     "every_device_reports_errors": Scenario(flags_of_an_irq(1, 3), {"2013": -EINVAL, "7.3": 9}),
     "region_access_width": Scenario(eight_bytes_of_edu, {"2013": 0x010000ED, "6.12": -1}),
     "hot_reset_counts_first": Scenario(a_hot_reset_of_no_group, {"2013": -ENODEV, "6.12": -EINVAL}),
+    "anonymous_files_noexec": Scenario(mapping_a_bar_to_execute, {"2013": PAGE, "6.18": -EPERM}),
+    "config_hides_pme": Scenario(on_the_e1000e(POWER, power=0x0100), {"2013": 0x0100, "6.1": 0}),
+    "low_power_blocks_memory": Scenario(on_the_e1000e(0, power=3), {"2013": 0x0241, "6.1": -EIO}),
+    "aer_reports_advisory": Scenario(
+        on_the_e1000e(CORRECTABLE_MASK), {"2013": 0xE000, "7.3": 0xC000}
+    ),
+    "negative_eventfd_errno": Scenario(
+        an_fd_below_minus_one_as_request_interrupt, {"2013": 0, "6.12": -EINVAL}
+    ),
     "domain_scope": Scenario(extension(vfio.VFIO_DMA_CC_IOMMU, group=7), {"2013": 0, "6.1": 1}),
     "type1v2": Scenario(setting_an_iommu(vfio.VFIO_TYPE1v2_IOMMU), {"2013": -ENODEV, "4.19": 0}),
     "dma_cc_extension": Scenario(

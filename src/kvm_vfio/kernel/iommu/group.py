@@ -17,6 +17,8 @@ from kvm_vfio.kernel.pci.bus import FunctionBus
 from kvm_vfio.kernel.vfio.group import VfioGroup
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kvm_vfio.kernel.iommu.dma import Translation
     from kvm_vfio.kernel.kernel import Kernel
     from kvm_vfio.kernel.pci.model import DeviceModel
@@ -31,14 +33,16 @@ _NO_DMA_OF_THEIR_OWN = frozenset({None, VFIO_PCI, "pci-stub", "pcieport"})
 class PciFunction:
     """One PCI function: what it is (`static`), who drives it, and its VFIO device if VFIO does.
 
-    `model` is its behaviour, which lasts as long as the machine; None: it has none.
+    `model` is its behaviour, which lasts as long as the machine; None: it has none. `addresses` is
+    where its BARs are, by index.
     """
 
-    __slots__ = ("driver", "iommu_group", "model", "static", "vfio_device")
+    __slots__ = ("addresses", "driver", "iommu_group", "model", "static", "vfio_device")
 
     def __init__(self, iommu_group: IommuGroup, static: PciDevice) -> None:
         self.iommu_group = iommu_group
         self.static = static
+        self.addresses: Mapping[int, int] = iommu_group.kernel.bar_addresses[static.address]
         self.driver: str | None = None
         self.vfio_device: VfioDevice | None = None
         behaviour = static.behaviour

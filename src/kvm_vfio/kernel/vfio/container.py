@@ -123,7 +123,9 @@ class ContainerFile(File):
             raise KernelError(EINVAL, "the container has no IOMMU to answer")
         return self.container.iommu.ioctl(task, request, arg)
 
-    def mmap(self, task: Task, size: int, offset: int, *, writable: bool) -> Mapping:
+    def mmap(
+        self, task: Task, size: int, offset: int, *, writable: bool, executable: bool = False
+    ) -> Mapping:
         """mmap(2): ENODEV; EINVAL where it is left to the IOMMU, which maps nothing."""
         raise KernelError(
             self.container.kernel.profile.container_mmap_errno, "a container cannot be mapped"

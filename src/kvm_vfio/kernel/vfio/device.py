@@ -4,25 +4,25 @@
 Rule of this file: a BAR is memory here, but where the function has a model: its registers are.
 
 A device's file shows the function as regions, each at an offset of its own: BARs 0 to 5, the ROM,
-configuration space, VGA. The offsets are the driver's to choose; programs take them from
-GET_REGION_INFO.
+configuration space, VGA.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from errno import EBADF, EFAULT, EINVAL, EIO, ENODEV, ENOTTY
+from errno import EBADF, EBUSY, EFAULT, EINVAL, EIO, ENODEV, ENOTTY, EPERM, ERANGE
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from kvm_vfio.errors import NotModelled
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import File, Mapping
 from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support, not_modelled
-from kvm_vfio.kernel.pci.config import ConfigSpace
+from kvm_vfio.kernel.pci.config import hardware
 from kvm_vfio.kernel.vfio.argsz import capability_chain, info_bytes, read_argsz
+from kvm_vfio.kernel.vfio.config import ConfigSpace
 from kvm_vfio.kernel.vfio.irqs import Irqs
 from kvm_vfio.machine.model import Bar, BarKind
-from kvm_vfio.uapi.pci import PCI_COMMAND, PCI_COMMAND_MEMORY, PCI_STATUS, PCI_STATUS_INTERRUPT
+from kvm_vfio.uapi.pci import PCI_MSIX_ENTRY_SIZE, PCI_STATUS, PCI_STATUS_INTERRUPT
 from kvm_vfio.uapi.vfio import (
     VFIO_DEVICE_FEATURE,
     VFIO_DEVICE_FEATURE_GET,
@@ -51,6 +51,7 @@ from kvm_vfio.uapi.vfio import (
     VFIO_PCI_HOT_RESET,
     VFIO_PCI_HOT_RESET_INFO,
     VFIO_PCI_INTX_IRQ_INDEX,
+    VFIO_PCI_MSI_IRQ_INDEX,
     VFIO_PCI_MSIX_IRQ_INDEX,
     VFIO_PCI_NUM_IRQS,
     VFIO_PCI_NUM_REGIONS,
@@ -118,8 +119,11 @@ class VfioDevice:
         self.vfio_group = vfio_group
         self.function = function
         self.static_bars: dict[int, Bar] = {bar.index: bar for bar in function.static.bars}
-        self.config = ConfigSpace(function.static)
-        self.irqs = Irqs(function.static, vfio_group.kernel.profile)
+        profile = vfio_group.kernel.profile
+        self.config = ConfigSpace(
+            hardware(function.static, profile, function.addresses), profile, self.reset
+        )
+        self.irqs = Irqs(function.static, profile)
         self.bars: dict[int, Mapping] = {}
         self.model = function.model
         behaviour = function.static.behaviour
@@ -137,7 +141,15 @@ class VfioDevice:
         """The memory of a BAR that exists."""
         if index not in self.bars:
             self.bars[index] = bytearray(self.static_bars[index].size)
+            self.fill(index)
         return self.bars[index]
+
+    def fill(self, index: int) -> None:
+        """Put into a BAR's memory what an idle device has there."""
+        for register in self.function.static.registers:
+            if register.bar == index:
+                data = register.value.to_bytes(4, "little")
+                self.bars[index][register.offset : register.offset + 4] = data
 
     def mappable(self, index: int) -> bool:
         """Whether mmap can reach the region, or areas of it: a memory BAR of whole pages."""
@@ -146,14 +158,21 @@ class VfioDevice:
             return False
         return index not in self.trapped_bars or bool(self.areas(index))
 
+    def hidden_table(self, index: int) -> tuple[int, int]:
+        """Where the MSI-X table begins and ends in a BAR; an empty range where it is not."""
+        msix = self.function.static.msix
+        if msix is None or msix.table_bar != index:
+            return 0, 0
+        return msix.table_offset, msix.table_offset + msix.vectors * PCI_MSIX_ENTRY_SIZE
+
     def areas(self, index: int) -> list[Area]:
         """What is memory of a BAR with registers."""
         model = self.model
         return [area for area in model.memory if area.bar == index] if model else []
 
     def reset(self) -> None:
-        """Back to how the function was when it was first opened; a BAR's memory stays."""
-        self.config = ConfigSpace(self.function.static)
+        """pci_try_reset_function: Linux restores configuration space; a BAR's memory stays."""
+        self.config.function_was_reset()
         if self.model is not None and self.function.static.reset:
             self.model.reset()
         self.set_intx(asserted=self.irqs.line)
@@ -163,6 +182,15 @@ class VfioDevice:
         status = self.config.value(PCI_STATUS, 1) & ~PCI_STATUS_INTERRUPT
         self.config.data[PCI_STATUS] = status | PCI_STATUS_INTERRUPT * asserted
         self.irqs.set_line(asserted=asserted)
+
+    def interrupts_changed(self) -> None:
+        """Let configuration space show which interrupts are enabled."""
+        irqs = self.irqs
+        self.config.interrupts_are(
+            msi=irqs.mode == VFIO_PCI_MSI_IRQ_INDEX,
+            msix=irqs.mode == VFIO_PCI_MSIX_IRQ_INDEX,
+            enabled=irqs.enabled,
+        )
 
     def open(self) -> None:
         """One more open file. What the openers hold differs by kernel; see `vfio.group`."""
@@ -175,6 +203,7 @@ class VfioDevice:
             if vfio_group.opened_file is not None:
                 vfio_group.opened_file.get()
         if first:
+            self.config.reopen()
             self.reset()
             if vfio_group.kernel.profile.device_open_holds_vm and vfio_group.vm is not None:
                 vfio_group.vm.get()
@@ -186,6 +215,7 @@ class VfioDevice:
         self.open_count -= 1
         if self.open_count == 0:
             self.irqs.close()
+            self.interrupts_changed()
             self.bars.clear()
         if vfio_group.kernel.profile.member_is_group:
             vfio_group.try_dissolve_container()
@@ -201,14 +231,13 @@ class VfioDevice:
 class VfioDeviceFile(File):
     """An open VFIO device. Every GET_DEVICE_FD makes one."""
 
-    __slots__ = ("device", "region_base")
+    __slots__ = ("device",)
     kind = "a VFIO device"
     link = "anon_inode:[vfio-device]"
 
     def __init__(self, device: VfioDevice) -> None:
         super().__init__()
         self.device = device
-        self.region_base = device.vfio_group.kernel.region_base
         device.vfio_group.kernel.vfio_files += 1
         device.open()
 
@@ -264,7 +293,7 @@ class VfioDeviceFile(File):
             wanted.index,
             cap_offset,
             self._region_size(wanted.index),
-            self.region_base + (wanted.index << _REGION_SHIFT),
+            wanted.index << _REGION_SHIFT,
         )
         task.copy_to_user(arg, VFIO_REGION_INFO.pack(info))
         return 0
@@ -304,10 +333,7 @@ class VfioDeviceFile(File):
         flags = VFIO_IRQ_INFO_EVENTFD
         if wanted.index == VFIO_PCI_INTX_IRQ_INDEX:
             flags |= VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED
-        elif (
-            wanted.index != VFIO_PCI_MSIX_IRQ_INDEX
-            or not self.device.vfio_group.kernel.profile.msix_grows
-        ):
+        elif wanted.index != VFIO_PCI_MSIX_IRQ_INDEX or not self.device.irqs.msix_grows:
             flags |= VFIO_IRQ_INFO_NORESIZE
         info = wanted._replace(flags=flags, count=self.device.irqs.counts[wanted.index])
         task.copy_to_user(arg, VFIO_IRQ_INFO.pack(info))
@@ -315,7 +341,10 @@ class VfioDeviceFile(File):
 
     def set_irqs(self, task: Task, arg: int) -> int:
         """VFIO_DEVICE_SET_IRQS: see `Irqs.set`."""
-        return self.device.irqs.set(task, arg)
+        try:
+            return self.device.irqs.set(task, arg)
+        finally:
+            self.device.interrupts_changed()
 
     def reset(self, task: Task, arg: int) -> int:
         """VFIO_DEVICE_RESET. EINVAL: the function cannot be reset by itself."""
@@ -356,27 +385,54 @@ class VfioDeviceFile(File):
     # -- what is in it -----------------------------------------------------------------------------
 
     def read(self, task: Task, size: int, offset: int | None) -> bytes:
-        """pread(2) of a region, cut at a BAR's end. EINVAL, EFAULT, EIO: see `_locate`."""
+        """pread(2) of a region, cut at a BAR's end. EINVAL, EFAULT: see `_locate`; EIO.
+
+        EIO: a memory BAR while COMMAND has memory off, or in low power.
+        """
         index, at, size = self._locate(offset or 0, size)
         if index == VFIO_PCI_CONFIG_REGION_INDEX:
             return self.device.config.read(at, size)
-        if index in self.device.register_bars:
-            return self._read_registers(index, at, size)
-        return bytes(self.device.bar(index)[at : at + size]) if size else b""
+        return b"".join(
+            b"\xff" * length if hidden else self._load(index, start, length)
+            for start, length, hidden in self._pieces(index, at, size)
+        )
+
+    def takes_data(self, size: int, offset: int) -> bool:
+        """`File.takes_data`: what is written to the MSI-X table alone is not even looked at."""
+        index, at, size = self._locate(offset, size)
+        if index == VFIO_PCI_CONFIG_REGION_INDEX:
+            return size > 0
+        return not all(hidden for _, _, hidden in self._pieces(index, at, size))
 
     def write(self, task: Task, data: bytes, offset: int | None) -> int:
-        """pwrite(2) of a region, cut at a BAR's end. EINVAL, EFAULT, EIO: see `_locate`."""
+        """pwrite(2) of a region: as `read`. The MSI-X table is the kernel's: nothing changes it."""
         index, at, size = self._locate(offset or 0, len(data))
         if index == VFIO_PCI_CONFIG_REGION_INDEX:
             self.device.config.write(at, data)
-        elif index in self.device.register_bars:
-            self._write_registers(index, at, data[:size])
-        elif size:
-            self.device.bar(index)[at : at + size] = data[:size]
+            self.device.irqs.disable_intx(self.device.config.disables_intx)
+            return size
+        for start, length, hidden in self._pieces(index, at, size):
+            if not hidden:
+                self._store(index, start, data[start - at : start - at + length])
         return size
 
-    def _read_registers(self, index: int, at: int, size: int) -> bytes:
-        """vfio_pci_core_do_io_rw on a BAR that its model has registers in."""
+    def _pieces(self, index: int, at: int, size: int) -> Iterator[tuple[int, int, bool]]:
+        """The (offset, size) before, in and behind the MSI-X table, and whether it is hidden."""
+        end = at + size
+        begins, ends = self.device.hidden_table(index)
+        for start, stop, hidden in (
+            (at, min(end, begins), False),
+            (max(at, begins), min(end, ends), True),
+            (max(at, ends), end, False),
+        ):
+            if start < stop:
+                yield start, stop - start, hidden
+
+    def _load(self, index: int, at: int, size: int) -> bytes:
+        """vfio_pci_core_do_io_rw, of what can be reached."""
+        self._require_decoding(index)
+        if index not in self.device.register_bars:
+            return bytes(self.device.bar(index)[at : at + size])
         pieces = []
         for offset, width in self._accesses(at, size):
             if self._is_memory(index, offset):
@@ -386,13 +442,22 @@ class VfioDeviceFile(File):
                 pieces.append(value.to_bytes(width, "little"))
         return b"".join(pieces)
 
-    def _write_registers(self, index: int, at: int, data: bytes) -> None:
+    def _store(self, index: int, at: int, data: bytes) -> None:
+        self._require_decoding(index)
+        if index not in self.device.register_bars:
+            self.device.bar(index)[at : at + len(data)] = data
+            return
         for offset, width in self._accesses(at, len(data)):
             piece = data[offset - at : offset - at + width]
             if self._is_memory(index, offset):
                 self.device.bar(index)[offset : offset + width] = piece
             else:
                 self._model.write(index, offset, width, int.from_bytes(piece, "little"))
+
+    def _require_decoding(self, index: int) -> None:
+        memory = self.device.static_bars[index].kind is not BarKind.IO
+        if memory and not self.device.config.decodes_memory:
+            raise KernelError(EIO, f"{self.name} does not decode memory: COMMAND, or low power")
 
     @property
     def _model(self) -> DeviceModel:
@@ -420,13 +485,13 @@ class VfioDeviceFile(File):
         """(region, offset in it, size), the size cut at the end of a BAR.
 
         EINVAL: no such region, or past the end of a BAR; EFAULT: past the end of configuration
-        space; EIO: a memory BAR while COMMAND has memory off.
+        space. Nothing is wrong with no bytes.
         """
-        index, at = divmod(offset - self.region_base, 1 << _REGION_SHIFT)
-        if not 0 <= index < VFIO_PCI_NUM_REGIONS:
-            raise KernelError(EINVAL, f"there is no region at offset {offset:#x}")
+        index, at = divmod(offset, 1 << _REGION_SHIFT)
         if not size:
             return index, at, 0
+        if not 0 <= index < VFIO_PCI_NUM_REGIONS:
+            raise KernelError(EINVAL, f"there is no region at offset {offset:#x}")
         if index == VFIO_PCI_CONFIG_REGION_INDEX:
             if at + size > len(self.device.config.data):
                 raise KernelError(EFAULT, "past the end of configuration space")
@@ -434,17 +499,19 @@ class VfioDeviceFile(File):
         length = self._region_size(index)
         if at >= length:
             raise KernelError(EINVAL, f"region {index} has {length} bytes")
-        memory = self.device.static_bars[index].kind is not BarKind.IO
-        if memory and not self.device.config.value(PCI_COMMAND, 2) & PCI_COMMAND_MEMORY:
-            raise KernelError(EIO, "memory space is disabled in COMMAND")
         return index, at, min(size, length - at)
 
-    def mmap(self, task: Task, size: int, offset: int, *, writable: bool) -> Mapping:
+    def mmap(
+        self, task: Task, size: int, offset: int, *, writable: bool, executable: bool = False
+    ) -> Mapping:
         """mmap(2) MAP_SHARED of a BAR, whole pages.
 
-        EINVAL: a region that cannot be mapped, or more than there is of it.
+        EPERM: to execute, from 6.18 on; EINVAL: a region that cannot be mapped, or more than there
+        is of it.
         """
-        index, at = divmod(offset - self.region_base, 1 << _REGION_SHIFT)
+        if executable and self.device.vfio_group.kernel.profile.anonymous_files_noexec:
+            raise KernelError(EPERM, f"{self.name} cannot be mapped to execute")
+        index, at = divmod(offset, 1 << _REGION_SHIFT)
         if not 0 <= index < VFIO_PCI_ROM_REGION_INDEX or not self.device.mappable(index):
             raise KernelError(EINVAL, f"the region at offset {offset:#x} cannot be mapped")
         if at + size > self._region_size(index):
@@ -468,7 +535,7 @@ class VfioDeviceFile(File):
             VFIO_DEVICE_SET_IRQS,
             set_irqs,
             Argument.ARGSZ,
-            errnos=(EFAULT, EINVAL, ENOTTY, EBADF),
+            errnos=(EFAULT, EINVAL, ENOTTY, ERANGE, EBADF, EBUSY),
         ),
         Row(VFIO_DEVICE_RESET, reset, Argument.VALUE, errnos=(EINVAL,)),
         Row(

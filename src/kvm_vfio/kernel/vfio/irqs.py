@@ -9,7 +9,7 @@ INTx, MSI and MSI-X exclude each other; the error and the request interrupt stan
 
 from __future__ import annotations
 
-from errno import EINVAL, ENOTTY
+from errno import EBUSY, EINVAL, ENOTTY, ERANGE
 from typing import TYPE_CHECKING
 
 from kvm_vfio.kernel.error import KernelError
@@ -60,7 +60,10 @@ class Irqs:
             VFIO_PCI_ERR_IRQ_INDEX: int(static.pci_express or profile.every_device_reports_errors),
             VFIO_PCI_REQ_IRQ_INDEX: 1,
         }
-        self._msix_grows = profile.msix_grows
+        self.msix_grows = profile.msix_grows and static.msix is not None
+        self._only_enabled = not profile.msix_grows  # an action beyond the enabled vectors: EINVAL
+        self._negative_errno = profile.negative_eventfd_errno
+        self._intx_is_off = False  # by the program, in COMMAND
         self.mode: int | None = None
         self.enabled = 0  # vectors the mode was enabled with
         self.triggers: dict[int, EventFile] = {}
@@ -107,6 +110,12 @@ class Irqs:
         if self.line and self.mode == VFIO_PCI_INTX_IRQ_INDEX and not self.masked:
             self.masked = True
             self._signal(0)
+
+    def disable_intx(self, off: bool) -> None:  # noqa: FBT001  # what it sets
+        """The program has turned INTx off in COMMAND, or on: the line is masked, or unmasked."""
+        if off != self._intx_is_off:
+            self._intx_is_off = self.masked = off
+            self._intx_handler()
 
     # -- SET_IRQS ----------------------------------------------------------------------------------
 
@@ -173,6 +182,8 @@ class Irqs:
             return
         if self.mode != index:
             raise KernelError(EINVAL, f"IRQ index {index} is not enabled")
+        if self._only_enabled:
+            self._require_enabled(wanted.start + wanted.count)
         for vector in range(wanted.start, wanted.start + wanted.count):
             if kind == VFIO_IRQ_SET_DATA_NONE or data[vector - wanted.start]:
                 self._signal(vector)
@@ -180,12 +191,14 @@ class Irqs:
     def _enable(self, task: Task, wanted: vfio_irq_set, data: bytes, *, resizable: bool) -> None:
         end = wanted.start + wanted.count
         fresh = self.mode is None
+        if fresh and not end:
+            raise KernelError(ERANGE, "there are no vectors to enable")
         if fresh:
             self.mode, self.enabled = wanted.index, end
-        elif resizable and end > self.enabled:
-            if wanted.index != VFIO_PCI_MSIX_IRQ_INDEX or not self._msix_grows:
-                raise KernelError(EINVAL, f"{self.enabled} vectors are enabled")
-            self.enabled = end
+        elif resizable:
+            if wanted.index != VFIO_PCI_MSIX_IRQ_INDEX or not self.msix_grows:
+                self._require_enabled(max(end, wanted.start + 1) if self._only_enabled else end)
+            self.enabled = max(self.enabled, end)
         vector = wanted.start
         try:
             for vector in range(wanted.start, end):
@@ -199,6 +212,10 @@ class Irqs:
             raise
         self._intx_handler()
 
+    def _require_enabled(self, end: int) -> None:
+        if end > self.enabled:
+            raise KernelError(EINVAL, f"{self.enabled} vectors are enabled")
+
     def _set_trigger(self, vector: int, event: EventFile | None) -> None:
         old = self.triggers.pop(vector, None)
         if old is not None:
@@ -207,7 +224,8 @@ class Irqs:
             self.triggers[vector] = event
 
     def _signal(self, vector: int) -> None:
-        if vector in self.triggers:
+        off = self._intx_is_off and self.mode == VFIO_PCI_INTX_IRQ_INDEX
+        if vector in self.triggers and not off:
             self.triggers[vector].signal()
 
     def _require_intx(self, wanted: vfio_irq_set) -> None:
@@ -217,13 +235,19 @@ class Irqs:
     def _unmask_intx(self, task: Task, wanted: vfio_irq_set, kind: int, data: bytes) -> None:
         self._require_intx(wanted)
         if kind == VFIO_IRQ_SET_DATA_EVENTFD:
-            event = _event(task, data, 0)
-            if self.unmask is not None:
-                self.unmask.put()
-            self.unmask = event
+            self._set_unmask(_event(task, data, 0))
         elif kind == VFIO_IRQ_SET_DATA_NONE or data[0]:
-            self.masked = False
+            self.masked = self._intx_is_off
             self._intx_handler()
+
+    def _set_unmask(self, event: EventFile | None) -> None:
+        """vfio_virqfd_enable, vfio_virqfd_disable. EBUSY: there is one."""
+        if event is not None and self.unmask is not None:
+            event.put()
+            raise KernelError(EBUSY, "INTx has an eventfd that unmasks it")
+        if self.unmask is not None:
+            self.unmask.put()
+        self.unmask = event
 
     def _mask_intx(self, wanted: vfio_irq_set, kind: int, data: bytes) -> None:
         self._require_intx(wanted)
@@ -250,6 +274,8 @@ class Irqs:
             event = _event(task, data, 0)
             if event is not None or data == _MINUS_ONE:
                 self._set_single(index, event)
+            elif self._negative_errno:
+                raise KernelError(self._negative_errno, "an fd is -1 or more")
         elif data[0] and there is not None:
             there.signal()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Configuration space: what software finds there, and what a write changes."""
+"""What a function has in configuration space where the description gives it byte by byte."""
 
 from __future__ import annotations
 
@@ -7,157 +7,37 @@ from dataclasses import replace
 
 import pytest
 
-from kvm_vfio.kernel.pci.config import ConfigSpace
-from kvm_vfio.machine.model import Bar, BarKind, Msi, Msix, PciDevice
-from kvm_vfio.uapi import pci
-from tests.unit.kernel.program import NIC, TESTDEV, edu
+from kvm_vfio.kernel.pci.config import hardware
+from kvm_vfio.machine.load import load_machine
+from kvm_vfio.machine.model import ConfigBytes
+from kvm_vfio.profiles.profile import Profile
+from kvm_vfio.profiles.table import LINUX_6_18, LINUX_7_3
+from tests.unit.kernel.program import edu
 
-ONES = b"\xff\xff\xff\xff"
-EDU = edu("0000:00:10.0")
-
-
-def capabilities(config: ConfigSpace) -> dict[int, int]:
-    """Capability id -> offset, as software walks the list."""
-    found = {}
-    at = config.value(pci.PCI_CAPABILITY_LIST, 1)
-    while at:
-        found[config.value(at, 1)] = at
-        at = config.value(at + 1, 1)
-    return found
+REFEREE = {device.address: device for _, device in load_machine("referee").devices()}
+E1000E = REFEREE["0000:00:13.0"]
 
 
-def test_the_header_says_what_the_device_is() -> None:
-    device = replace(
-        EDU, subsystem_vendor=0x1AF4, subsystem_device=0x1100, revision=0x10, class_code=0x070002
+def test_bars_say_where_they_are() -> None:
+    data, _ = hardware(E1000E, LINUX_6_18, dict(E1000E.addresses))
+    assert data[0x10:0x20].hex() == "0000b0fe0000b2fe41c100000000b4fe"
+
+
+def test_described_bytes_stand_in_the_place_of_what_would_be_laid_out() -> None:
+    device = edu(
+        "0000:00:10.0", config=(ConfigBytes(0x34, b"\x50"), ConfigBytes(0x50, b"\x09\0\4"))
     )
-    config = ConfigSpace(device)
-    header = {
-        pci.PCI_VENDOR_ID: (2, 0x1234),
-        pci.PCI_DEVICE_ID: (2, 0x11E8),
-        pci.PCI_CLASS_REVISION: (4, 0x0700_0210),
-        pci.PCI_SUBSYSTEM_VENDOR_ID: (2, 0x1AF4),
-        pci.PCI_SUBSYSTEM_ID: (2, 0x1100),
-        pci.PCI_INTERRUPT_PIN: (1, 1),
-        pci.PCI_HEADER_TYPE: (1, 0),
-    }
-    assert {at: (width, config.value(at, width)) for at, (width, _) in header.items()} == header
+    data, writable = hardware(device, LINUX_6_18, {0: 0})
+    assert (data[0x34], data[0x40], bytes(data[0x50:0x53])) == (0x50, 0, b"\x09\0\4")
+    assert writable[0x4F:0x55] == b"\xff\0\0\0\0\xff"  # the capability's four bytes are its own
 
 
-def test_a_multifunction_device_says_so() -> None:
-    config = ConfigSpace(edu("0000:00:14.0", multifunction=True))
-    assert config.value(pci.PCI_HEADER_TYPE, 1) == pci.PCI_HEADER_TYPE_MFD
+@pytest.mark.parametrize(("profile", "masked"), [(LINUX_6_18, 0xE000), (LINUX_7_3, 0xC000)])
+def test_linux_lets_advisory_errors_be_reported(profile: Profile, masked: int) -> None:
+    data, _ = hardware(E1000E, profile, dict(E1000E.addresses))
+    assert int.from_bytes(data[0x114:0x118], "little") == masked
 
 
-@pytest.mark.parametrize(("device", "size"), [(EDU, 256), (NIC, 4096)])
-def test_a_pci_express_function_has_4096_bytes(device: PciDevice, size: int) -> None:
-    assert len(ConfigSpace(device).data) == size
-
-
-def test_after_open_memory_and_io_are_on_and_bus_mastering_is_off_and_writable() -> None:
-    config = ConfigSpace(EDU)
-    assert config.value(pci.PCI_COMMAND, 2) == 0x0103
-    config.write(pci.PCI_COMMAND, b"\xff\xff")
-    assert config.value(pci.PCI_COMMAND, 2) == 0x0103 | pci.PCI_COMMAND_MASTER | 0x400
-
-
-@pytest.mark.parametrize(
-    ("bar", "reads"),
-    [
-        (Bar(0, 1 << 20), 0xFFF0_0000),
-        (Bar(2, 4096, prefetchable=True), 0xFFFF_F008),
-        (Bar(1, 256, BarKind.IO), 0xFFFF_FF01),
-        (Bar(0, 1 << 20, BarKind.MEMORY64), 0xFFFF_FFFF_FFF0_0004),
-        (Bar(4, 1 << 33, BarKind.MEMORY64, prefetchable=True), 0xFFFF_FFFE_0000_000C),
-    ],
-)
-def test_all_ones_written_to_a_bar_read_back_as_its_size(bar: Bar, reads: int) -> None:
-    config = ConfigSpace(replace(EDU, bars=(bar,)))
-    at, width = pci.PCI_BASE_ADDRESS_0 + 4 * bar.index, reads.bit_length() // 8
-    config.write(at, ONES * 2)
-    assert config.value(at, width) == reads
-    config.write(at, bytes(width))
-    assert config.value(at, width) == reads & 0xF
-
-
-@pytest.mark.parametrize("at", [pci.PCI_VENDOR_ID, pci.PCI_STATUS, pci.PCI_CLASS_PROG, 0x14, 0xFC])
-def test_what_is_read_only_stays(at: int) -> None:
-    config = ConfigSpace(EDU)
-    before = config.read(at, 2)
-    config.write(at, b"\xa5\x5a")
-    assert config.read(at, 2) == before
-
-
-def test_the_interrupt_line_is_the_programs_to_keep() -> None:
-    config = ConfigSpace(EDU)
-    config.write(pci.PCI_INTERRUPT_LINE, b"\x0a")
-    assert config.value(pci.PCI_INTERRUPT_LINE, 1) == 0x0A
-
-
-@pytest.mark.parametrize(
-    ("device", "expected"),
-    [
-        (TESTDEV, []),
-        (EDU, [pci.PCI_CAP_ID_MSI]),
-        (NIC, [pci.PCI_CAP_ID_PM, pci.PCI_CAP_ID_MSI, pci.PCI_CAP_ID_EXP, pci.PCI_CAP_ID_MSIX]),
-    ],
-)
-def test_capabilities_form_a_list(device: PciDevice, expected: list[int]) -> None:
-    config = ConfigSpace(device)
-    found = capabilities(config)
-    assert list(found) == expected
-    assert all(at % 4 == 0 and at >= pci.PCI_STD_HEADER_SIZEOF for at in found.values())
-    assert bool(config.value(pci.PCI_STATUS, 2) & pci.PCI_STATUS_CAP_LIST) == bool(expected)
-
-
-@pytest.mark.parametrize(
-    ("msi", "flags", "mask"),
-    [
-        (Msi(), pci.PCI_MSI_FLAGS_64BIT, None),
-        (Msi(8), pci.PCI_MSI_FLAGS_64BIT | 3 << 1, None),
-        (Msi(32, maskable=True), pci.PCI_MSI_FLAGS_64BIT | 5 << 1 | 0x100, 0xFFFF_FFFF),
-        (Msi(2, maskable=True), pci.PCI_MSI_FLAGS_64BIT | 1 << 1 | 0x100, 0x3),
-    ],
-)
-def test_msi_takes_an_address_data_and_a_mask_for_its_vectors(
-    msi: Msi, flags: int, mask: int | None
-) -> None:
-    config = ConfigSpace(replace(EDU, msi=msi))
-    at = capabilities(config)[pci.PCI_CAP_ID_MSI]
-    assert config.value(at + pci.PCI_MSI_FLAGS, 2) == flags
-    config.write(at + pci.PCI_MSI_FLAGS, ONES * 6)
-    enabled = flags | pci.PCI_MSI_FLAGS_ENABLE | pci.PCI_MSI_FLAGS_QSIZE
-    assert config.value(at + pci.PCI_MSI_FLAGS, 2) == enabled
-    assert config.value(at + pci.PCI_MSI_ADDRESS_LO, 8) == 0xFFFF_FFFF_FFFF_FFFC
-    assert config.value(at + pci.PCI_MSI_DATA_64, 2) == 0xFFFF
-    assert config.value(at + pci.PCI_MSI_MASK_64, 4) == (mask or 0)
-
-
-def test_msix_says_where_its_table_and_pending_bits_are() -> None:
-    msix = Msix(2048, table_bar=2, table_offset=0x1000, pba_bar=3, pba_offset=0x800)
-    config = ConfigSpace(replace(EDU, msix=msix))
-    at = capabilities(config)[pci.PCI_CAP_ID_MSIX]
-    assert config.value(at + pci.PCI_MSIX_FLAGS, 2) & pci.PCI_MSIX_FLAGS_QSIZE == 2047
-    assert config.value(at + pci.PCI_MSIX_TABLE, 4) == 0x1002
-    assert config.value(at + pci.PCI_MSIX_PBA, 4) == 0x803
-
-
-@pytest.mark.parametrize("reset", [False, True])
-def test_a_function_that_can_reset_itself_says_so(reset: bool) -> None:
-    config = ConfigSpace(replace(NIC, reset=reset))
-    at = capabilities(config)[pci.PCI_CAP_ID_EXP]
-    assert bool(config.value(at + pci.PCI_EXP_DEVCAP, 4) & pci.PCI_EXP_DEVCAP_FLR) == reset
-
-
-def test_only_the_power_state_of_power_management_is_writable() -> None:
-    config = ConfigSpace(NIC)
-    at = capabilities(config)[pci.PCI_CAP_ID_PM]
-    config.write(at + 2, ONES[:2])
-    assert config.value(at + pci.PCI_PM_PMC, 2) == 3
-    config.write(at + pci.PCI_PM_CTRL, ONES[:2])
-    assert config.value(at + pci.PCI_PM_CTRL, 2) == pci.PCI_PM_CTRL_STATE_MASK
-
-
-def test_a_part_of_it_is_read_as_it_is() -> None:
-    config = ConfigSpace(EDU)
-    assert config.read(0, 4) == bytes.fromhex("3412e811")
-    assert config.read(1, 2) == bytes.fromhex("12e8")
+def test_a_list_that_leads_back_to_itself_ends() -> None:
+    loop = (ConfigBytes(0x34, b"\x40"), ConfigBytes(0x40, b"\x01\x40\x03\0"))
+    assert hardware(replace(E1000E, config=loop), LINUX_6_18, dict(E1000E.addresses))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from errno import EAGAIN, EBADF, EFAULT, EINVAL, ENOTTY
+from errno import EAGAIN, EBADF, EBUSY, EFAULT, EINVAL, ENOTTY, ERANGE
 
 import pytest
 
@@ -268,6 +268,9 @@ def test_intx_is_unmasked_by_an_eventfd_and_masked_by_none(card: Card) -> None:
     assert card.set(INTX, [first], action=MASK) == -ENOTTY
     assert card.set(INTX, [first], action=UNMASK) == 0
     assert card.set(INTX, [999], action=UNMASK) == -EBADF
+    assert card.set(INTX, [second], action=UNMASK) == -EBUSY
+    assert (card.references(first), card.references(second)) == (2, 1)
+    assert card.set(INTX, [-1], action=UNMASK) == 0
     assert card.set(INTX, [second], action=UNMASK) == 0
     assert (card.references(first), card.references(second)) == (1, 2)
 
@@ -321,13 +324,31 @@ def test_a_single_interrupt_without_data_to_act_on_is_einval(card: Card, index: 
     assert (card.references(first), card.references(second)) == (1, 1)
 
 
-@pytest.mark.parametrize(("fd", "expected"), [(-1, -EINVAL), (-2, 0)])
+@pytest.mark.parametrize(("fd", "answer", "trigger"), [(-1, 0, -EINVAL), (-2, -EINVAL, 0)])
 def test_minus_one_alone_takes_the_eventfd_of_a_single_interrupt_away(
-    card: Card, fd: int, expected: int
+    card: Card, fd: int, answer: int, trigger: int
 ) -> None:
     assert card.set(REQ, card.events(1)) == 0
-    assert card.set(REQ, [fd]) == 0
-    assert card.set(REQ, None) == expected
+    assert card.set(REQ, [fd]) == answer
+    assert card.set(REQ, None) == trigger
+
+
+@pytest.mark.parametrize("index", [MSI, MSIX])
+def test_no_vectors_cannot_be_enabled(card: Card, index: int) -> None:
+    assert card.set(index, []) == -ERANGE
+
+
+def test_intx_that_is_off_in_command_is_not_heard(card: Card) -> None:
+    event = card.program.eventfd()
+    irqs = card.program.file(card.fd, VfioDeviceFile).device.irqs
+    assert card.set(INTX, [event]) == 0
+    irqs.disable_intx(True)
+    assert card.set(INTX, None) == 0
+    irqs.set_line(asserted=True)
+    assert card.set(INTX, None, action=UNMASK) == 0
+    assert card.heard(event) == [0]
+    irqs.disable_intx(False)
+    assert card.heard(event) == [1]
 
 
 def test_an_interrupt_the_device_does_not_have_is_einval() -> None:
