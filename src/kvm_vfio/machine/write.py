@@ -8,12 +8,21 @@ default is left out where a person would leave it out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, is_dataclass
 
 from kvm_vfio.machine.check import size_text
 from kvm_vfio.machine.classes import class_name
-from kvm_vfio.machine.model import Bar, BarKind, Behaviour, Iommu, Machine, PciDevice
+from kvm_vfio.machine.model import (
+    Bar,
+    BarKind,
+    Behaviour,
+    ConfigBytes,
+    Iommu,
+    Machine,
+    PciDevice,
+    RegisterValue,
+)
 
 _ABILITIES = ("power_management", "pci_express", "multifunction", "reset")
 
@@ -54,6 +63,7 @@ def _device(device: PciDevice) -> Iterator[str]:
     yield f"subsystem_device = {device.subsystem_device:#06x}"
     yield f"revision = {device.revision:#04x}"
     yield f"driver = {_text(device.driver or 'none')}"
+    yield from _found(device)
     if device.behaviour:
         yield from _model(device.behaviour)
         yield from ("multifunction = true",) if device.multifunction else ()
@@ -73,6 +83,34 @@ def _device(device: PciDevice) -> Iterator[str]:
             f"table_offset = {x.table_offset:#x}, pba_bar = {x.pba_bar}, "
             f"pba_offset = {x.pba_offset:#x} }}"
         )
+    yield from _array("config", map(_config, device.config))
+    yield from _array("registers", map(_register, device.registers))
+
+
+def _found(device: PciDevice) -> Iterator[str]:
+    """What firmware and Linux have made of the device."""
+    if device.addresses:
+        places = (f"{index} = {address:#x}" for index, address in device.addresses)
+        yield f"addresses = {{ {', '.join(places)} }}"
+    if device.interrupt_line:
+        yield f"interrupt_line = {device.interrupt_line}"
+    if device.irq:
+        yield f"irq = {device.irq}"
+
+
+def _array(key: str, items: Iterable[str]) -> Iterator[str]:
+    lines = [f"  {item}," for item in items]
+    yield from (f"{key} = [", *lines, "]") if lines else ()
+
+
+def _config(config: ConfigBytes) -> str:
+    writable = f', writable = "{config.writable.hex(" ", 4)}"' if config.writable else ""
+    return f'{{ offset = {config.offset:#x}, bytes = "{config.data.hex(" ", 4)}"{writable} }}'
+
+
+def _register(register: RegisterValue) -> str:
+    place = f"bar = {register.bar}, offset = {register.offset:#06x}"
+    return f"{{ {place}, value = {register.value:#010x} }}"
 
 
 def _model(behaviour: Behaviour) -> Iterator[str]:

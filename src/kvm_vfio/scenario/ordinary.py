@@ -62,7 +62,9 @@ class _ZeroFile(_NullFile):
     def read(self, task: Task, size: int, offset: int | None) -> bytes:
         return bytes(size)
 
-    def mmap(self, task: Task, size: int, offset: int, *, writable: bool) -> Mapping:
+    def mmap(
+        self, task: Task, size: int, offset: int, *, writable: bool, executable: bool = False
+    ) -> Mapping:
         return bytearray(size)
 
 
@@ -91,7 +93,9 @@ class _RegularFile(_OrdinaryFile):
             self._position += len(data)
         return len(data)
 
-    def mmap(self, task: Task, size: int, offset: int, *, writable: bool) -> Mapping:
+    def mmap(
+        self, task: Task, size: int, offset: int, *, writable: bool, executable: bool = False
+    ) -> Mapping:
         return bytearray(size)  # of a new file every page is a hole; no script looks into it
 
 
@@ -162,7 +166,9 @@ class _Directory(_OrdinaryFile):
     def read(self, task: Task, size: int, offset: int | None) -> bytes:
         raise KernelError(EISDIR, f"{self.name} is a directory")
 
-    def mmap(self, task: Task, size: int, offset: int, *, writable: bool) -> Mapping:
+    def mmap(
+        self, task: Task, size: int, offset: int, *, writable: bool, executable: bool = False
+    ) -> Mapping:
         raise KernelError(ENODEV, f"{self.name} is a directory")
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,18 @@ def test_what_is_written_is_read(name: str, tmp_path: Path) -> None:
 def test_the_referees_machine_is_recorded_as_it_was_described_by_hand(tmp_path: Path) -> None:
     machine = described(computer("intel-6.12", tmp_path))
     recorded = {device.address: device for _, device in machine.devices()}
-    by_hand = [device for _, device in load_machine("referee").devices()]
+    by_hand = [
+        replace(
+            device,
+            behaviour=None,
+            addresses=(),
+            interrupt_line=0,
+            irq=0,
+            config=(),
+            registers=(),
+        )
+        for _, device in load_machine("referee").devices()
+    ]
     assert [recorded[device.address] for device in by_hand] == by_hand
 
 
