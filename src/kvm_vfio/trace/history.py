@@ -166,6 +166,14 @@ class History:
             quiet=self._quiet + sum(not vm.first for vm in self._vms.values() if vm.ended),
         )
 
+    def held(self) -> Iterable[str]:
+        """What is open or held now, each with the call that opened or took it."""
+        for file in self._files.values():
+            yield f"{file.what} (fd {file.fd}) is open since {self._told(file.cause)}"
+        for name, device in self._devices.items():
+            for (member, _), held in device.members.items():
+                yield f"{name} of vm {device.vm} holds {member} since {self._told(held.cause)}"
+
     # -- records -----------------------------------------------------------------------------------
 
     def _header(self, header: Header) -> None:
