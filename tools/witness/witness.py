@@ -3,9 +3,9 @@
 
 From the repository's root, with the package's headers unpacked (dpkg -x) anywhere::
 
-    python -m tools.witness.witness --headers DIR/usr/include "linux-libc-dev 6.12.107-1"
+    python -m tools.witness.witness --headers DIR/usr/include "linux-libc-dev 6.12.117-1"
 
-That is all of tests/data/witness/linux-libc-dev_6.12.107.txt.
+That is all of tests/data/witness/linux-libc-dev_6.12.117.txt.
 
 Every fact of `facts` is one line of a C program. A line that does not compile is one that these
 headers cannot answer; it is dropped and recorded as absent. Only the kernel's headers are used:

@@ -16,13 +16,14 @@ from msgspec import Struct, defstruct
 from kvm_vfio.kernel.file import File
 from kvm_vfio.kernel.ioctl import Argument
 from kvm_vfio.trace.watched import Seen
-from kvm_vfio.uapi import kvm, kvm_x86, vfio
+from kvm_vfio.uapi import kvm, kvm_vm, kvm_x86, vfio
 from kvm_vfio.uapi.layout import Layout, Request
 
 _KNOWN = {
     **kvm.SYSTEM_REQUESTS,
     **kvm_x86.SYSTEM_REQUESTS,
     **kvm.VM_REQUESTS,
+    **kvm_vm.VM_REQUESTS,
     **vfio.GROUP_REQUESTS,
     **vfio.DEVICE_REQUESTS,
     **vfio.CONTAINER_REQUESTS,

@@ -133,5 +133,12 @@ class uint32(NamedTuple):
     value: u32
 
 
+class uint64(NamedTuple):
+    """A lone `u64` behind a pointer."""
+
+    value: u64
+
+
 INT32 = Layout(int32, size=4)
 UINT32 = Layout(uint32, size=4)
+UINT64 = Layout(uint64, size=8)

@@ -27,7 +27,10 @@ DEVICE_ASSIGNMENT = (
 ABSENT = {
     "6.1.187": {
         "not yet": [
-            r"constant KVM_CAP_VM_TYPES",
+            r"constant KVM_CAP_(VM_TYPES|X86_APIC_BUS_CYCLES_NS)",
+            r"constant KVM_SET_(USER_MEMORY_REGION2|MEMORY_ATTRIBUTES)",
+            r"constant KVM_(CREATE|MEM)_GUEST_MEMFD",
+            r"(size|offset) kvm_(userspace_memory_region2|memory_attributes|create_guest_memfd)\S*",
             r"constant KVM_DEV_TYPE_(RISCV_AIA|LOONGARCH_\w+|ARM_VGIC_V5)",
             r"constant KVM_DEV_VFIO_FILE(_ADD|_DEL)?",
             r"constant PCI_HEADER_TYPE_MFD",
@@ -43,7 +46,7 @@ ABSENT = {
         ],
         "Debian 12 has one package for each architecture": [r"syscall aarch64 \w+"],
     },
-    "6.12.107": {
+    "6.12.117": {
         "not yet": [
             r"constant KVM_DEV_TYPE_(LOONGARCH_\w+|ARM_VGIC_V5)",
             r"constant VFIO_DEVICE_FEATURE_DMA_BUF",
@@ -61,9 +64,9 @@ ABSENT = {
 # Structures that grew later, and their sizes before.
 SHORTER = {
     ("6.1.187", "size vfio_device_info"): 20,
-    ("6.12.107", "size vfio_device_bind_iommufd"): 16,
-    ("6.12.107", "size vfio_device_attach_iommufd_pt"): 12,
-    ("6.12.107", "size vfio_device_detach_iommufd_pt"): 8,
+    ("6.12.117", "size vfio_device_bind_iommufd"): 16,
+    ("6.12.117", "size vfio_device_attach_iommufd_pt"): 12,
+    ("6.12.117", "size vfio_device_detach_iommufd_pt"): 8,
 }
 
 
