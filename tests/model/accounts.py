@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from kvm_vfio.kernel.file import File
+from kvm_vfio.kernel.file import EventFile, File
 from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.kvm.device import KvmDeviceFile
 from kvm_vfio.kernel.kvm.vfio import KvmVfio
@@ -82,13 +82,17 @@ class World:
         for device in self.kvm_vfios():
             yield from (member for member in device.members if isinstance(member, File))
         for opened in self.vfio_devices():
+            group_file = opened.vfio_group.opened_file
+            if opened.open_count and group_file and not self.kernel.profile.member_is_group:
+                yield group_file
+
+    def held_events(self) -> Iterator[EventFile]:
+        """Every eventfd, as often as something that signals it or waits for it holds it."""
+        for opened in self.vfio_devices():
             irqs = opened.irqs
             yield from (*irqs.triggers.values(), *irqs.single.values())
             if irqs.unmask is not None:
                 yield irqs.unmask
-            group_file = opened.vfio_group.opened_file
-            if opened.open_count and group_file and not self.kernel.profile.member_is_group:
-                yield group_file
 
     def containers(self) -> set[Container]:
         files = {file for file in self.held_files() if isinstance(file, ContainerFile)}
@@ -102,6 +106,8 @@ def check(world: World) -> None:
     held = Counter(world.held_files())
     for file, count in held.items():
         assert file.references == count, f"{file.name}: {file.references}, held by {count}"
+    for event, count in Counter(world.held_events()).items():
+        assert event.holders == count, f"an eventfd: {event.holders}, held by {count}"
     files = list(held)
     _check_vms(world, files)
     _check_vfio(world, files)

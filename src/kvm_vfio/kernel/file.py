@@ -178,20 +178,62 @@ class PathOnlyFile(OtherFile):
     __slots__ = ()
 
 
-class EventFile(File):
-    """An eventfd: a counter that a signal adds 1 to and a read takes to 0."""
+class Waiter(Protocol):
+    """Who waits in an eventfd's wait queue."""
 
-    __slots__ = ("count",)
+    def woken(self) -> None:
+        """The eventfd has been signalled (EPOLLIN)."""
+
+    def hung_up(self) -> None:
+        """Its file is released (EPOLLHUP): nobody has an fd for it any more."""
+
+
+class EventFile(File):
+    """An eventfd: a counter that a signal adds 1 to and a read takes to 0.
+
+    Who is to signal it, or waits for that, holds the counter (`hold`) and not the file: it goes on
+    counting when nobody has an fd for it any more.
+    """
+
+    __slots__ = ("count", "holders", "waiters")
     kind = "an eventfd"
     link = "anon_inode:[eventfd]"
 
     def __init__(self, count: int = 0) -> None:
         super().__init__()
         self.count = count
+        self.holders = 0
+        self.waiters: list[Waiter] = []
+
+    def hold(self) -> None:
+        """eventfd_ctx_fileget."""
+        self.holders += 1
+
+    def let_go(self) -> None:
+        """eventfd_ctx_put."""
+        self.holders -= 1
+
+    def release(self) -> None:
+        """eventfd_release: tell those who wait."""
+        for waiter in self.waiters.copy():
+            waiter.hung_up()
 
     def signal(self) -> None:
         """eventfd_signal, by whoever holds the eventfd."""
-        self.count = min(self.count + 1, _COUNTER_MAX)
+        self._add(1)
+
+    def _add(self, count: int) -> None:
+        self.count = min(self.count + count, _COUNTER_MAX)
+        for waiter in self.waiters:
+            waiter.woken()
+
+    def take(self) -> None:
+        """eventfd_ctx_do_read: to 0."""
+        self.count = 0
+
+    def is_signalled(self) -> bool:
+        """Whether a read would not wait."""
+        return self.count > 0
 
     def read(self, task: Task, size: int, offset: int | None) -> bytes:
         """The counter, 8 bytes. EINVAL: too few bytes asked; EAGAIN: nothing has been signalled."""
@@ -208,10 +250,10 @@ class EventFile(File):
         self._refuse_position(offset)
         if len(data) < _COUNTER or data[:_COUNTER] == b"\xff" * _COUNTER:
             raise KernelError(EINVAL, "an eventfd takes 8 bytes, and not all ones")
-        count = self.count + int.from_bytes(data[:_COUNTER], "little")
-        if count >= _COUNTER_MAX:
+        count = int.from_bytes(data[:_COUNTER], "little")
+        if self.count + count >= _COUNTER_MAX:
             raise KernelError(EAGAIN, "the eventfd is full")
-        self.count = count
+        self._add(count)
         return _COUNTER
 
 

@@ -75,9 +75,9 @@ class Irqs:
     def disable(self) -> None:
         """Take the mode down and let its eventfds go."""
         for event in self.triggers.values():
-            event.put()
+            event.let_go()
         if self.unmask is not None:
-            self.unmask.put()
+            self.unmask.let_go()
         self.triggers.clear()
         self.mode, self.enabled, self.unmask, self.masked = None, 0, None, False
 
@@ -85,7 +85,7 @@ class Irqs:
         """The device is closed: everything goes."""
         self.disable()
         for event in self.single.values():
-            event.put()
+            event.let_go()
         self.single.clear()
 
     # -- the function interrupts -------------------------------------------------------------------
@@ -219,7 +219,7 @@ class Irqs:
     def _set_trigger(self, vector: int, event: EventFile | None) -> None:
         old = self.triggers.pop(vector, None)
         if old is not None:
-            old.put()
+            old.let_go()
         if event is not None:
             self.triggers[vector] = event
 
@@ -243,10 +243,10 @@ class Irqs:
     def _set_unmask(self, event: EventFile | None) -> None:
         """vfio_virqfd_enable, vfio_virqfd_disable. EBUSY: there is one."""
         if event is not None and self.unmask is not None:
-            event.put()
+            event.let_go()
             raise KernelError(EBUSY, "INTx has an eventfd that unmasks it")
         if self.unmask is not None:
-            self.unmask.put()
+            self.unmask.let_go()
         self.unmask = event
 
     def _mask_intx(self, wanted: vfio_irq_set, kind: int, data: bytes) -> None:
@@ -282,7 +282,7 @@ class Irqs:
     def _set_single(self, index: int, event: EventFile | None) -> None:
         old = self.single.pop(index, None)
         if old is not None:
-            old.put()
+            old.let_go()
         if event is not None:
             self.single[index] = event
 
@@ -295,5 +295,5 @@ def _event(task: Task, data: bytes, at: int) -> EventFile | None:
     file = task.fget(fd)
     if not isinstance(file, EventFile):
         raise KernelError(EINVAL, f"{file.name} is no eventfd")
-    file.get()
+    file.hold()
     return file

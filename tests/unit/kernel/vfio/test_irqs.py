@@ -75,7 +75,8 @@ class Card:
         return counts
 
     def references(self, event: int) -> int:
-        return self.program.file(event, EventFile).references
+        file = self.program.file(event, EventFile)
+        return file.references + file.holders
 
     def unmasked(self) -> bool:
         return not self.program.file(self.fd, VfioDeviceFile).device.irqs.masked
