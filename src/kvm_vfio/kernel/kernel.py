@@ -55,7 +55,8 @@ class Kernel:
     `observer` hears of every effect. `allocate` is called with the name of a structure before each
     allocation a caller can make fail, and may raise KernelError(ENOMEM). `selects_kvm_vfio` is
     whether the architecture builds the KVM-VFIO device (CONFIG_KVM_VFIO). `open_storage` opens, by
-    its path, a file that a device keeps its data in.
+    its path, a file that a device keeps its data in. `now` and `real_time` are the computer's
+    clocks (CLOCK_BOOTTIME and CLOCK_REALTIME), in nanoseconds; without them time stands still.
     """
 
     def __init__(
@@ -68,6 +69,8 @@ class Kernel:
         lock_watcher: LockWatcher | None = None,
         selects_kvm_vfio: bool = True,
         open_storage: Callable[[str], Storage] | None = None,
+        now: Callable[[], int] | None = None,
+        real_time: Callable[[], int] | None = None,
     ) -> None:
         self.machine = machine
         self.profile = profile
@@ -75,6 +78,8 @@ class Kernel:
         self.allocate: Callable[[str], None] = allocate or (lambda _structure: None)
         self.lock_watcher = lock_watcher
         self.selects_kvm_vfio = selects_kvm_vfio
+        self.now: Callable[[], int] = now or (lambda: 0)
+        self.real_time: Callable[[], int] = real_time or (lambda: 0)
         self.open_storage = open_storage or _no_storage
 
         self.vms: dict[int, Vm] = {}

@@ -40,6 +40,12 @@ class Observer:
     def assignment_ended(self, vm: Vm) -> None:
         """kvm_arch_end_assignment."""
 
+    def irqfd_injected(self, vm: Vm, gsi: int) -> None:
+        """irqfd_inject: an eventfd was signalled, and raises `gsi` of the VM."""
+
+    def irq_set(self, vm: Vm, gsi: int, *, level: bool, answer: int) -> None:
+        """kvm_set_irq has moved a line of the VM; `answer` is what the controllers said."""
+
     def kvm_set(self, member: Member, vm: Vm | None) -> None:
         """vfio_file_set_kvm (vfio_group_set_kvm): the member learns its VM, or loses it."""
 

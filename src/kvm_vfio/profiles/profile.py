@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from kvm_vfio.profiles.recording import KvmRecording
+from kvm_vfio.profiles.vm import VmBehaviour
 
 
 class Coherency(Enum):
@@ -58,6 +59,8 @@ class Profile:
     legacy_assignment: bool  # KVM_ASSIGN_PCI_DEVICE exists
     reports_assignment: bool  # kvm_arch_start_assignment, kvm_arch_end_assignment exist
     tells_member_its_kvm: bool  # vfio_group_set_kvm, vfio_file_set_kvm exist
+
+    vm: VmBehaviour | None  # what its VMs are asked for; None: nobody has measured it
 
     # the KVM-VFIO device
     coherency: Coherency

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from kvm_vfio.profiles.profile import Coherency, DeviceEnd, DomainScope, Profile
 from kvm_vfio.profiles.recorded import linux_5_10, linux_6_1, linux_6_12, linux_6_18, linux_7_3
 from kvm_vfio.profiles.recording import KvmRecording
+from kvm_vfio.profiles.vm import VM_BEHAVIOURS
 from kvm_vfio.uapi.kvm import KVM_CAP_DEVICE_CTRL
 
 _ANY_PAGE = 0xFFFF_FFFF_FFFF_F000
@@ -35,6 +36,7 @@ PATCH = Profile(
     legacy_assignment=True,
     reports_assignment=False,
     tells_member_its_kvm=False,
+    vm=None,
     coherency=Coherency.NEVER,
     member_is_group=True,
     accepts_device_file=False,
@@ -95,6 +97,7 @@ LINUX_5_10 = replace(
     LINUX_4_19,
     name="5.10",
     measured="5.10.262",
+    vm=VM_BEHAVIOURS["5.10"],
     kvm_recording=KvmRecording(linux_5_10),
     device_checks_mm=True,  # ddba91801aeb (5.1)
     info_size=20,
@@ -108,6 +111,7 @@ LINUX_6_1 = replace(
     LINUX_5_10,
     name="6.1",
     measured="6.1.192",
+    vm=VM_BEHAVIOURS["6.1"],
     kvm_recording=KvmRecording(linux_6_1),
     vfs_sets_file_attributes=True,  # 4c5b47997521 (5.13)
     system_attributes=frozenset({(0, 0)}),
@@ -134,6 +138,7 @@ LINUX_6_12 = replace(
     LINUX_6_1,
     name="6.12",
     measured="6.12.117",
+    vm=VM_BEHAVIOURS["6.12"],
     kvm_recording=KvmRecording(linux_6_12),
     capabilities=frozenset({KVM_CAP_DEVICE_CTRL}),
     system_attributes=frozenset({(0, 0), (1, 0)}),
@@ -154,6 +159,7 @@ LINUX_6_18 = replace(
     LINUX_6_12,
     name="6.18",
     measured="6.18.15",
+    vm=VM_BEHAVIOURS["6.18"],
     kvm_recording=KvmRecording(linux_6_18),
     reports_assignment=False,
     anonymous_files_noexec=True,
@@ -168,6 +174,7 @@ LINUX_7_3 = replace(
     LINUX_6_18,
     name="7.3",
     measured="7.3.4",
+    vm=VM_BEHAVIOURS["7.3"],
     kvm_recording=KvmRecording(linux_7_3),
     system_attributes=frozenset({(0, 0), (1, 0), (1, 1), (1, 2)}),
     failed_del_updates_coherency=False,

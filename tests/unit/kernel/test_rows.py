@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EFAULT, EINVAL, ENOTTY
+from errno import EFAULT, EINVAL, ENOTTY, ENXIO
 from typing import Any, NamedTuple
 
 import pytest
@@ -23,7 +23,7 @@ from kvm_vfio.kernel.vfio.device import VfioDeviceFile
 from kvm_vfio.kernel.vfio.group import GroupFile
 from kvm_vfio.kernel.vfs import VFS_IOCTLS
 from kvm_vfio.profiles import DEFAULT, PROFILES, Profile
-from kvm_vfio.uapi import kvm, kvm_x86, vfio
+from kvm_vfio.uapi import kvm, kvm_vm, kvm_x86, vfio
 from tests.unit.kernel.program import ADDRESS, Program, Vmm, start_vmm
 
 
@@ -43,7 +43,7 @@ TABLES = {
         -EINVAL,
         {**kvm.SYSTEM_REQUESTS, **kvm_x86.SYSTEM_REQUESTS},
     ),
-    "vm": Table(VmFile.ioctls, lambda v: v.vm, -ENOTTY, kvm.VM_REQUESTS),
+    "vm": Table(VmFile.ioctls, lambda v: v.vm, -ENOTTY, {**kvm.VM_REQUESTS, **kvm_vm.VM_REQUESTS}),
     "kvm device": Table(KvmDeviceFile.ioctls, lambda v: v.device, -ENOTTY, kvm.DEVICE_REQUESTS),
     "container": Table(
         ContainerFile.ioctls, lambda v: v.program.container(), -EINVAL, vfio.CONTAINER_REQUESTS
@@ -71,10 +71,15 @@ EARLIER = {
     ("system", "KVM_GET_SUPPORTED_HV_CPUID"): ({"5.10"}, -EINVAL),
     ("vm", "KVM_ASSIGN_PCI_DEVICE"): (PROFILES.keys() - {"2013"}, -ENOTTY),
     ("vm", "KVM_DEASSIGN_PCI_DEVICE"): (PROFILES.keys() - {"2013"}, -ENOTTY),
+    ("vm", "KVM_GET_PIT2"): (PROFILES.keys(), -ENXIO),
 }
+for _number, _request in kvm_vm.VM_REQUESTS.items():
+    _lacking = {p.name for p in PROFILES.values() if p.vm and _number in p.vm.requests_lacking}
+    if _lacking:
+        EARLIER["vm", _request.name] = _lacking, -ENOTTY
 
 # What nobody has recorded of the oldest kernel.
-UNRECORDED = kvm_x86.SYSTEM_REQUESTS
+UNRECORDED = {**kvm_x86.SYSTEM_REQUESTS, **kvm_vm.VM_REQUESTS}
 
 # How many bytes every caller must have, where that is less than the newest structure.
 LEAST = {"VFIO_DEVICE_GET_INFO": 16, "VFIO_IOMMU_GET_INFO": 16}

@@ -35,7 +35,7 @@ from kvm_vfio.kernel.vfio.device import VfioDeviceFile
 from kvm_vfio.machine.load import load_machine
 from kvm_vfio.machine.model import Iommu, IommuGroup, Machine
 from kvm_vfio.profiles import DEFAULT, PROFILES, Profile
-from kvm_vfio.uapi import kvm, kvm_x86, vfio
+from kvm_vfio.uapi import kvm, kvm_vm, kvm_x86, vfio
 from kvm_vfio.uapi.fs import FS_IOC_SETFLAGS
 from tests.unit.kernel.program import (
     ADDRESS,
@@ -59,6 +59,22 @@ def what_kvm_says_of_itself(profile: Profile) -> tuple[int, ...] | str:
         return tuple(program.ioctl(kvm_fd, kvm.KVM_CHECK_EXTENSION, cap) for cap in asked)
     except NotModelled:
         return "nobody has recorded it"
+
+
+def quirks_of_a_vm(profile: Profile) -> int | str:
+    """How many a VM lets be disabled; what else of it differs is in test_vm.py."""
+    program = boot(profile)
+    vm = program.vm()
+
+    def disabled(quirk: int) -> bool:
+        cap = kvm.KVM_CAP_DISABLE_QUIRKS2
+        wanted = program.struct(kvm_vm.KVM_ENABLE_CAP_LAYOUT, cap=cap, arg0=1 << quirk)
+        return program.ioctl(vm, kvm_vm.KVM_ENABLE_CAP, wanted) == 0
+
+    try:
+        return sum(map(disabled, range(64)))
+    except NotModelled:
+        return "nobody has measured it"
 
 
 def a_listed_msr_that_is_no_feature(profile: Profile) -> int | str:
@@ -347,6 +363,17 @@ SCENARIOS = {
         heard_of_add("asg"), {"2013": False, "4.19": True, "6.18": False}
     ),
     "tells_member_its_kvm": Scenario(heard_of_add("setkvm(1)"), {"2013": False, "4.19": True}),
+    "vm": Scenario(
+        quirks_of_a_vm,
+        {
+            "2013": "nobody has measured it",
+            "5.10": 0,
+            "6.1": 7,
+            "6.12": 11,
+            "6.18": 10,
+            "7.3": 12,
+        },
+    ),
     "coherency": Scenario(
         registrations, {"2013": (1, -EINVAL), "4.19": (0, -EINVAL), "6.1": (0, 0), "6.12": (0, 1)}
     ),

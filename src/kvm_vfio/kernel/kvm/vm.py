@@ -15,13 +15,23 @@ from __future__ import annotations
 from errno import EBUSY, EEXIST, EFAULT, EINVAL, EIO, EMFILE, ENODEV, ENOMEM, ENOTTY
 from typing import TYPE_CHECKING, ClassVar
 
+from kvm_vfio.errors import NotModelled
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import File
 from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support, not_modelled
+from kvm_vfio.kernel.kvm import eventfd, irqchip, memslots, stats
 from kvm_vfio.kernel.kvm.assigned import AssignedDevice, assign_pci_device, deassign_pci_device
 from kvm_vfio.kernel.kvm.device import KvmDevice, KvmDeviceFile
+from kvm_vfio.kernel.kvm.eventfd import VmEvents
+from kvm_vfio.kernel.kvm.io_bus import IoBuses
+from kvm_vfio.kernel.kvm.irqchip import Irqchip
+from kvm_vfio.kernel.kvm.memslots import MemSlots
 from kvm_vfio.kernel.kvm.recorded import LARGEST_CAPABILITY, recorded
 from kvm_vfio.kernel.kvm.vfio import KvmVfio
+from kvm_vfio.kernel.x86 import enable_cap
+from kvm_vfio.kernel.x86 import vm as x86_vm
+from kvm_vfio.kernel.x86.interrupt import Interrupt
+from kvm_vfio.profiles.vm import VmBehaviour
 from kvm_vfio.uapi.kvm import (
     KVM_ASSIGN_PCI_DEVICE,
     KVM_CAP_DEVICE_CTRL,
@@ -33,6 +43,8 @@ from kvm_vfio.uapi.kvm import (
     KVM_DEASSIGN_PCI_DEVICE,
     KVM_DEV_TYPE_VFIO,
 )
+from kvm_vfio.uapi.kvm_vm import KVM_GET_STATS_FD
+from kvm_vfio.uapi.kvm_vm import VM_REQUESTS as MEASURED
 
 if TYPE_CHECKING:
     from kvm_vfio.kernel.kernel import Kernel
@@ -45,14 +57,25 @@ class Vm:
     __slots__ = (
         "assigned",
         "assigned_noncoherent",
+        "boot_cpu_id",
+        "buses",
+        "clock_offset",
+        "created_vcpus",
         "device_count",
         "devices",
+        "enabled",
+        "events",
+        "irqchip",
         "kernel",
         "lock",
+        "max_vcpu_ids",
+        "memslots",
         "mm",
+        "msr_filter",
         "noncoherent_dma_count",
         "number",
         "references",
+        "tsc_khz",
     )
 
     def __init__(self, kernel: Kernel, mm: Mm, machine_type: int = 0) -> None:
@@ -69,6 +92,17 @@ class Vm:
         self.assigned_noncoherent = False
         self.device_count = 0  # assigned devices, as kvm_arch_start_assignment counts them
         self.noncoherent_dma_count = 0
+        self.created_vcpus = 0
+        self.memslots = MemSlots(self)
+        self.buses = IoBuses()
+        self.irqchip = Irqchip(self)
+        self.events = VmEvents(self)
+        self.enabled: dict[int, int] = {}  # KVM_ENABLE_CAP: capability -> its first argument
+        self.max_vcpu_ids = 0  # KVM_CAP_MAX_VCPU_ID; 0: not settled
+        self.boot_cpu_id = 0
+        self.clock_offset = -kernel.now()  # what kvmclock has more than the host's clock
+        self.tsc_khz = 0  # of vCPUs to come; 0: the host's
+        self.msr_filter: x86_vm.MsrFilter | None = None
         kernel.observer.vm_created(self)
         if machine_type:
             raise KernelError(EINVAL, f"there is no VM type {machine_type}")
@@ -84,12 +118,25 @@ class Vm:
         if self.references:
             return
         self.kernel.observer.vm_destroyed(self)
+        self.events.release()
         for device in self.devices:
             device.destroy()
         self.devices.clear()
         for assigned in list(self.assigned.values()):
             assigned.release()
         del self.kernel.vms[self.number]
+
+    @property
+    def behaviour(self) -> VmBehaviour:
+        """How this kernel's VMs behave. NotModelled: nobody has measured it."""
+        behaviour = self.kernel.profile.vm
+        if behaviour is None:
+            raise NotModelled(f"nobody has measured the VMs of Linux {self.kernel.profile.name}")
+        return behaviour
+
+    def deliver(self, interrupt: Interrupt) -> int:
+        """kvm_irq_delivery_to_apic: how many local APICs took it; -1: there is none."""
+        return 0 if self.created_vcpus else -1
 
     def register_noncoherent_dma(self) -> None:
         """kvm_arch_register_noncoherent_dma."""
@@ -153,7 +200,8 @@ class VmFile(File):
         if task.mm is not self.vm.mm:
             raise KernelError(EIO, "the VM belongs to the process that made it")
         handler = self.ioctls.handlers.get(request)
-        if handler is None:
+        lacking = request in MEASURED and request in self.vm.behaviour.requests_lacking
+        if handler is None or lacking:
             raise KernelError(ENOTTY, f"a VM has no ioctl {request:#010x}")
         return handler(self, task, arg)
 
@@ -190,6 +238,14 @@ class VmFile(File):
         answer = KVM_CREATE_DEVICE_LAYOUT.pack(create._replace(fd=fd))
         task.copy_to_user(arg, answer)
         return 0
+
+    def get_stats_fd(self, task: Task, arg: int) -> int:
+        """KVM_GET_STATS_FD. The fd of the VM's statistics. EMFILE."""
+        statistics = recorded(self.vm.kernel).vm_statistics
+        if statistics is None:
+            raise NotModelled("nobody has recorded this kernel's statistics")
+        data = stats.content(f"kvm-{self.vm.number}", statistics)
+        return task.files.install(stats.StatsFile(self.vm, data))
 
     def assign_pci_device(self, task: Task, arg: int) -> int:
         """KVM_ASSIGN_PCI_DEVICE, in kernels that have it; ENOTTY in the others."""
@@ -230,5 +286,11 @@ class VmFile(File):
             "as KVM_ASSIGN_PCI_DEVICE",
             errnos=(ENOTTY, EFAULT, ENODEV),
         ),
+        Row(KVM_GET_STATS_FD, get_stats_fd, Argument.VALUE, errnos=(EMFILE,)),
         not_modelled(KVM_CREATE_VCPU, Argument.VALUE, "a vCPU is reached through Python only"),
+        *memslots.ROWS,
+        *irqchip.ROWS,
+        *eventfd.ROWS,
+        *enable_cap.ROWS,
+        *x86_vm.ROWS,
     )
