@@ -17,8 +17,9 @@ from kvm_vfio.cli._progress import counting, waiting
 from kvm_vfio.errors import InputError
 from kvm_vfio.guest import packages
 from kvm_vfio.profiles import DEFAULT
+from kvm_vfio.scenario.behaviour import behaviours
 from kvm_vfio.scenario.compare import difference, results_only
-from kvm_vfio.scenario.kernels import opened, run
+from kvm_vfio.scenario.kernels import ModelKernel, opened, performed, run
 from kvm_vfio.scenario.language import VERBS, parse
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ def run_(
 def diff(a: str, b: str, files: tuple[Path, ...], snoop: str) -> None:
     """Run the scripts on kernels A and B, and show the first difference of each.
 
-    Exit status 1 when there is one.
+    Where a model failed a call, why; of two models also which behaviour of the kernel it is.
+    Exit status 1 when there is a difference.
     """
     scripts = [(file, _read(file)) for file in files]
     differing = 0
@@ -112,15 +114,21 @@ def diff(a: str, b: str, files: tuple[Path, ...], snoop: str) -> None:
         one, other = (_open(stack, spec, snoop) for spec in (a, b))
         trim = results_only if "host" in (a, b) else list[str]
         for file, operations in scripts:
-            left, right = (trim(run(kernel, operations)) for kernel in (one, other))
-            found = difference(left, right)
+            left, right = (performed(kernel, operations) for kernel in (one, other))
+            found = difference(trim(left.lines), trim(right.lines))
             if found is None:
                 continue
             differing += 1
             click.echo(f"{file}: they differ")
-            for line in left[max(found.place - _CONTEXT, 0) : found.place]:
+            for line in trim(left.lines)[max(found.place - _CONTEXT, 0) : found.place]:
                 click.echo(f"  {'':12} {line}")
-            click.echo(f"  {a:12} {found.one}\n  {b:12} {found.other}")
+            for spec, line, answers in ((a, found.one, left), (b, found.other, right)):
+                click.echo(f"  {spec:12} {line}")
+                if reason := answers.reason(line):
+                    click.echo(f"  {'':12} {reason}")
+            if isinstance(one, ModelKernel) and isinstance(other, ModelKernel):
+                for behaviour in behaviours(one, other, operations, found.place):
+                    click.echo(f"  {'behaviour':12} {behaviour}")
     if not differing:
         click.echo(f"{a} and {b} agree on every line")
     sys.exit(1 if differing else 0)

@@ -19,7 +19,9 @@ class Coherency(Enum):
 
     NEVER = "nothing: any member means noncoherent DMA"
     CONTAINER = "the extension VFIO_DMA_CC_IOMMU of the member's container"
-    GROUP_CONTAINER = "the same; a group without a container counts as coherent"
+    GROUP_CONTAINER = (
+        "that extension, and nothing of a group without a container, which is coherent"
+    )
     DEVICES = "whether the IOMMU of every device in the group can enforce coherency"
 
 

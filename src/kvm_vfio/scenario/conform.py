@@ -6,7 +6,7 @@ Rule of this file: a recording is a fact; where the model differs, the model is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import zip_longest
@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kvm_vfio.errors import InputError
-from kvm_vfio.scenario.kernels import ScenarioKernel
+from kvm_vfio.scenario.kernels import ScenarioKernel, performed
 from kvm_vfio.scenario.language import Operation, parse
-from kvm_vfio.scenario.runner import Runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +85,12 @@ def _numbers(version: str) -> list[int]:
 
 def judge(kernel: ScenarioKernel, recording: Recording) -> Verdict:
     """Run the script and compare line by line."""
-    with kernel.hands() as hands:
-        runner = Runner(hands)
-        answered = [line.rstrip() for line in runner.run(recording.operations())]
+    answers = performed(kernel, recording.operations())
+    answered = [line.rstrip() for line in answers.lines]
     pairs = list(zip_longest(answered, recording.lines(), fillvalue="(no such line)"))
     differing = [pair for pair in pairs if pair[0] != pair[1]]
-    return Verdict(len(pairs) - len(differing), len(pairs), list(_explained(differing, runner)))
-
-
-def _explained(pairs: Iterable[tuple[str, str]], runner: Runner) -> Iterator[Disagreement]:
-    for model, linux in pairs:
-        number = model.partition(" ")[0]
-        reason = runner.reasons.get(int(number), "") if number.isdecimal() else ""
-        yield Disagreement(model, linux, reason)
+    return Verdict(
+        len(pairs) - len(differing),
+        len(pairs),
+        [Disagreement(model, linux, answers.reason(model)) for model, linux in differing],
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kvm_vfio.errors import InputError
 from kvm_vfio.machine.load import load_machine
@@ -48,6 +48,25 @@ class ScenarioKernel(Protocol):
     @contextmanager
     def hands(self, *, ahead: int | None = None) -> Iterator[Hands]:
         """A fresh process. `ahead` limits how many operations go on before their answers."""
+
+
+class Answers(NamedTuple):
+    """The result lines of a script, and why calls failed, by the line of the script."""
+
+    lines: list[str]
+    reasons: dict[int, str]
+
+    def reason(self, line: str) -> str:
+        """Why the call of this result line failed; nothing where it did not, or nobody knows."""
+        number = line.partition(" ")[0]
+        return self.reasons.get(int(number), "") if number.isdecimal() else ""
+
+
+def performed(kernel: ScenarioKernel, operations: Iterable[Operation]) -> Answers:
+    """What a script's operations answered."""
+    with kernel.hands() as hands:
+        runner = Runner(hands)
+        return Answers(list(runner.run(operations)), runner.reasons)
 
 
 def run(kernel: ScenarioKernel, operations: Iterable[Operation]) -> Iterator[str]:

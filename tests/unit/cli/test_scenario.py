@@ -105,6 +105,7 @@ def test_diff_shows_the_first_difference_in_context(script: Callable[[str], str]
         "               2 vm_create v => fd reg=0 unreg=0 net[v:0] | vmnew(v)",
         "  model:6.1    3 kvm_check k 89 => 0 reg=0 unreg=0 net[v:0] |",
         "  model:6.12   3 kvm_check k 89 => 1 reg=0 unreg=0 net[v:0] |",
+        "  behaviour    capabilities: none in 6.1, 89 in 6.12",
     ]
 
 
