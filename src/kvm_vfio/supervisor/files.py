@@ -28,7 +28,9 @@ from termios import FIONREAD
 from kvm_vfio.errors import Unsupported
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import File
+from kvm_vfio.kernel.kvm.stats import StatsFile
 from kvm_vfio.kernel.vfio.device import VfioDeviceFile
+from kvm_vfio.supervisor.events import ProgramEvents
 from kvm_vfio.supervisor.libc import inotify_add_watch, inotify_init
 from kvm_vfio.uapi.seccomp import IN_CLOSE_WRITE, INOTIFY_EVENT
 from kvm_vfio.uapi.vfio import VFIO_PCI_ROM_REGION_INDEX
@@ -53,6 +55,7 @@ class OpenFiles:
         self.by_link: dict[bytes, File] = {}
         self.handed_out: Counter[str] = Counter()  # by the kind of file
         self.installed: Callable[[File, int], None] | None = None  # hears of a file and its number
+        self.events = ProgramEvents()
         self._directory = directory
         self._released = released
         self._links: dict[int, bytes] = {}  # by inotify's number for the watch
@@ -100,6 +103,9 @@ class OpenFiles:
         path = f"/proc/self/fd/{fd}"
         if isinstance(file, VfioDeviceFile):
             _share_bars(file, fd, path)
+        elif isinstance(file, StatsFile):
+            os.write(fd, file.data)
+            os.lseek(fd, 0, os.SEEK_SET)
         watch = inotify_add_watch(self._inotify, path, IN_CLOSE_WRITE)
         os.fchmod(fd, 0)
         link = os.readlink(path.encode())

@@ -24,8 +24,9 @@ from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.kvm.vm import Vm, VmFile
 from kvm_vfio.kernel.task import Mm
+from kvm_vfio.supervisor.events import duplicate
 from kvm_vfio.supervisor.libc import kcmp
-from kvm_vfio.supervisor.processes import Thread, duplicate
+from kvm_vfio.supervisor.processes import Thread
 from kvm_vfio.uapi.kvm import KVM_CREATE_DEVICE
 from kvm_vfio.uapi.seccomp import KCMP_FILE
 

@@ -111,6 +111,7 @@ class Supervisor:
                 self._bug(traceback.format_exc())
                 self._listener.answer(-EIO)
         self._over = True
+        self._files.events.drain()
         self._files.drain()
         if self._host_vms is not None:
             self._host_vms.settle()
@@ -119,6 +120,7 @@ class Supervisor:
         recorder = self.recorder
         if recorder.heard:
             recorder.begin()
+        self._files.events.drain()
         self._files.drain()
         if self._host_vms is not None and self._host_vms.orphans:
             self._host_vms.settle()

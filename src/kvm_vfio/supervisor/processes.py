@@ -12,19 +12,16 @@ from __future__ import annotations
 
 import os
 import resource
-import select
 from collections.abc import Callable
 from contextlib import suppress
-from errno import EBADF
 from struct import iter_unpack
 from typing import NamedTuple
 
-from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import EventFile, File, OtherFile
 from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.task import Files, Task
 from kvm_vfio.supervisor.files import OpenFiles
-from kvm_vfio.supervisor.libc import kcmp, pidfd_getfd
+from kvm_vfio.supervisor.libc import kcmp
 from kvm_vfio.supervisor.memory import AddressSpace, Stale
 from kvm_vfio.supervisor.notify import Gone, Listener
 from kvm_vfio.uapi.fcntl import O_PATH
@@ -126,17 +123,21 @@ class Thread:
 
     def _other(self, fd: int) -> File | None:
         link = self.link(fd)
-        if link is None or self._is_path_only(fd):
+        if link is None:
             return None
-        return ProgramEvent(self.tgid, fd) if link == _EVENTFD else OtherFile(os.fsdecode(link))
+        info = self._info(fd)
+        if int(info.get("flags", "0"), 8) & O_PATH:
+            return None
+        if link == _EVENTFD:
+            return self._open_files.events.find(self.tgid, fd, info.get("eventfd-id"))
+        return OtherFile(os.fsdecode(link))
 
-    def _is_path_only(self, fd: int) -> bool:
+    def _info(self, fd: int) -> dict[str, str]:
+        """What /proc says of the open file behind a number."""
         with suppress(OSError), open(f"/proc/{self.tid}/fdinfo/{fd}", encoding="ascii") as info:
-            for line in info:
-                name, _, value = line.partition(":")
-                if name == "flags":
-                    return bool(int(value, 8) & O_PATH)
-        return False
+            lines = (line.partition(":") for line in info)
+            return {name: value.strip() for name, _, value in lines}
+        return {}
 
     def install(self, file: File) -> int:
         """`Files.install`: closed on exec, as all that an ioctl opens."""
@@ -151,46 +152,6 @@ class Thread:
     def name(self) -> str:
         """The program's name and the process, for people."""
         return f"{comm(self.tid)}[{self.tgid}]"
-
-
-class ProgramEvent(EventFile):
-    """An eventfd of the program. While the model holds it, we have a number of our own for it."""
-
-    __slots__ = ("_fd", "_pid", "_their_fd")
-
-    def __init__(self, pid: int, fd: int) -> None:
-        super().__init__()
-        self.references = 0  # found, and not yet held
-        self._pid, self._their_fd, self._fd = pid, fd, -1
-
-    def get(self) -> None:
-        """Hold it. EBADF: it is closed meanwhile."""
-        if not self.references:
-            self._fd = duplicate(self._pid, self._their_fd)
-        super().get()
-
-    def signal(self) -> None:
-        """Add 1 to the program's counter; one that is full stays full."""
-        poll = select.poll()
-        poll.register(self._fd, select.POLLOUT)
-        if poll.poll(0):
-            os.eventfd_write(self._fd, 1)
-
-    def release(self) -> None:
-        """Let our number go."""
-        os.close(self._fd)
-
-
-def duplicate(pid: int, fd: int) -> int:
-    """Our own number for the file behind `fd` of process `pid`. EBADF."""
-    try:
-        pidfd = os.pidfd_open(pid)
-        try:
-            return pidfd_getfd(pidfd, fd)
-        finally:
-            os.close(pidfd)
-    except OSError as error:
-        raise KernelError(EBADF, f"fd {fd} of process {pid} is not open") from error
 
 
 def comm(pid: int) -> str:

@@ -10,6 +10,7 @@ import gc
 import os
 import resource
 import socket
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -89,6 +90,8 @@ class _Session:
             options.profile,
             observer=self._observer(),
             open_storage=open_storage,
+            now=lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+            real_time=time.time_ns,
         )
 
     def _observer(self) -> Observer:
@@ -164,7 +167,11 @@ class _Session:
         return _exit_status(status)
 
     def _setting(self) -> str:
-        kvm = "this computer's KVM" if self._options.host_kvm else "the model's KVM"
+        kvm = (
+            "this computer's KVM"
+            if self._options.host_kvm
+            else "the model's KVM, which runs no guest code"
+        )
         return f"machine {self._options.machine.name}, Linux {self._options.profile.name}, {kvm}"
 
 

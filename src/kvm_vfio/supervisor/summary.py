@@ -40,6 +40,8 @@ def _counts(supervisor: Supervisor) -> Iterator[str]:
     yield f"{_number(supervisor.answered, 'call')} answered; opened: {opened or 'nothing'}"
     if recorder.members_taken:
         yield f"KVM-VFIO: {_number(recorder.members_taken, 'member')} added"
+    for (vm, gsi), times in recorder.interrupts.items():
+        yield f"VM {vm}: {_number(times, 'interrupt')} by irqfd: GSI {gsi}"
 
 
 def _number(count: int, what: str) -> str:

@@ -65,6 +65,7 @@ class Recorder(Observer, Generic[Kind]):
         self._last_change = 0.0
         self.vms = 0
         self.members_taken = 0
+        self.interrupts: Counter[tuple[int, int]] = Counter()  # by irqfd: VM, GSI
         self.heard: list[tuple[str, Vm, Member | None]] = []
         self.cause: Callable[[], str] = lambda: "nobody"  # asked only if a call matters
 
@@ -102,6 +103,11 @@ class Recorder(Observer, Generic[Kind]):
 
     def vm_destroyed(self, vm: Vm) -> None:
         self.heard.append(("VM {vm} is destroyed", vm, None))
+
+    def irqfd_injected(self, vm: Vm, gsi: int) -> None:
+        line = vm.number, gsi
+        if line in self.interrupts or len(self.interrupts) < _MOST_KINDS:
+            self.interrupts[line] += 1
 
     def noncoherent_dma_registered(self, vm: Vm) -> None:
         self._changed(vm, noncoherent=True)

@@ -234,6 +234,9 @@ class Recording(Observer):
     def vm_destroyed(self, vm: Vm) -> None:
         self._records.append(Decision(self.n, "vm destroyed", vm.number))
 
+    def irqfd_injected(self, vm: Vm, gsi: int) -> None:
+        self._records.append(Decision(self.n, "interrupt", vm.number, because=f"GSI {gsi}"))
+
     def kvm_vfio_created(self, device: KvmVfio) -> None:
         self._of_device(device, "device made")
 

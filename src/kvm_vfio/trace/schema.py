@@ -134,6 +134,7 @@ Did = Literal[
     "detached",
     "iommu set",
     "machine changed",
+    "interrupt",
 ]
 
 

@@ -305,4 +305,5 @@ _DECISIONS: dict[str, Callable[[Decision], str]] = {
     "detached": lambda d: f"group {d.group} leaves {d.container}",
     "iommu set": _iommu,
     "machine changed": lambda d: d.because,
+    "interrupt": lambda d: f"an irqfd of VM {d.vm} raises {d.because}",
 }
