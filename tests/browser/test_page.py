@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kvm_vfio.report.history import history
+from kvm_vfio.report.course import course
 from kvm_vfio.report.page import page
 from kvm_vfio.trace.jsonl import read_trace
 from tests.browser.chromium import Chromium
@@ -39,7 +39,7 @@ def small(chromium: Chromium, tmp_path: Path) -> Chromium:
     why = "VFIO group 3 is a member already"
     trace.call("KVM_SET_DEVICE_ATTR", answer="EEXIST", why=why)
     trace.call("mmap", answer="continue")
-    (tmp_path / "small.html").write_text(page(history(trace.end())))
+    (tmp_path / "small.html").write_text(page(course(trace.end())))
     chromium.open(f"file://{tmp_path}/small.html")
     return chromium
 
@@ -73,7 +73,10 @@ def graph(browser: Chromium) -> set[str]:
 def test_problems_come_first_and_lead_to_their_call(small: Chromium) -> None:
     assert text(small, "#problems li") == [
         "costvm 1: WBINVD is executed: group 3: dmar0 has no snoop control",
-        "failedKVM_SET_DEVICE_ATTR() = -EEXIST (VFIO group 3 is a member already)",
+        (
+            "refusedKVM_SET_DEVICE_ATTR(): EEXIST: VFIO group 3 is a member already"
+            "Add each group once; DEL it first to add it anew."
+        ),
     ]
     small.run("document.querySelectorAll('#problems button')[1].click()")
     assert row(small) == 12
@@ -203,7 +206,7 @@ def contrast(browser: Chromium, one: str, other: str) -> float:
 
 
 def test_an_empty_trace(chromium: Chromium, tmp_path: Path) -> None:
-    (tmp_path / "empty.html").write_text(page(history(Trace().end())))
+    (tmp_path / "empty.html").write_text(page(course(Trace().end())))
     chromium.open(f"file://{tmp_path}/empty.html")
     assert text(chromium, "#problems li") == ["None was found."]
     assert text(chromium, ".row") == []
@@ -216,7 +219,7 @@ def test_a_hundred_thousand_calls(chromium: Chromium, tmp_path: Path) -> None:
         *(str(BUSY), str(_MANY)),
     )
     assert (done.returncode, done.stderr) == (0, "")
-    (tmp_path / "busy.html").write_text(page(history(read_trace(trace))))
+    (tmp_path / "busy.html").write_text(page(course(read_trace(trace))))
     chromium.open(f"file://{tmp_path}/busy.html")
     assert chromium.run("report.data.rows.size") > _MANY
     assert text(chromium, "#found")[0].startswith("1")

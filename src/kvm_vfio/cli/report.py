@@ -25,12 +25,12 @@ def report(trace: Path, output: Path | None) -> None:
     The page is one file and fetches nothing: problems first, a timeline to scrub, what held what at
     that moment, and every call, to be searched.
     """
-    from kvm_vfio.report.history import history
+    from kvm_vfio.report.course import course
     from kvm_vfio.report.page import page
     from kvm_vfio.trace.jsonl import read_trace
 
     output = output or trace.with_suffix(".html")
-    text = page(history(read_trace(trace)))
+    text = page(course(read_trace(trace)))
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:

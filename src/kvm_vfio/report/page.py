@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From a history to one HTML page that holds everything: data, program, style, libraries.
+"""From a course of events to one HTML page that holds everything: data, program, style, libraries.
 
 Rule of this file: what came out of a trace goes into the page as compressed data only, never as
 markup or program, so that no text in it can mean anything to a browser.
@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from kvm_vfio.report.history import History, Row
+from kvm_vfio.report.course import Course, Row
 from kvm_vfio.report.problems import problems
 
 CHUNK = 500  # details that are unpacked together
@@ -31,15 +31,15 @@ _LETTERS = {"call": "c", "other": "o", "close": "x", "decision": "d"}
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
 
 
-def page(history: History) -> str:
+def page(made: Course) -> str:
     """The page. It runs in a browser of 2023 and later, from disk, without a network."""
     parts = {
-        "title": html.escape(f"{' '.join(history.header.program) or 'a trace'} - kvm-vfio"),
+        "title": html.escape(f"{' '.join(made.header.program) or 'a trace'} - kvm-vfio"),
         "style": _asset("vendor/uPlot.min.css") + _asset("assets/page.css"),
         "libraries": "".join(f"<script>{_asset(f'vendor/{name}')}</script>\n" for name in _VENDOR),
         "script": "".join(_asset(f"assets/{name}.js") for name in _SCRIPTS),
-        "data": _packed(msgspec.json.encode(as_data(history))),
-        "details": "\n".join(_details(history.rows)),
+        "data": _packed(msgspec.json.encode(as_data(made))),
+        "details": "\n".join(_details(made.rows)),
     }
     return _PLACE.sub(lambda match: parts[match[1]], _asset("assets/page.html"))
 
@@ -57,14 +57,14 @@ def _details(rows: Sequence[Row]) -> Iterator[str]:
         yield _packed(b"\n".join(row.detail for row in rows[start : start + CHUNK]))
 
 
-def as_data(history: History) -> dict[str, Any]:
+def as_data(made: Course) -> dict[str, Any]:
     """What the page's program works on: columns, since they pack and unpack best."""
-    rows, spans = history.rows, history.spans
+    rows, spans = made.rows, made.spans
     whats = sorted({span.what for span in spans})
     texts = list(dict.fromkeys(span.text for span in spans))
     place = {text: index for index, text in enumerate(texts)}
     return {
-        "facts": list(_facts(history)),
+        "facts": list(_facts(made)),
         "chunk": CHUNK,
         "rows": {
             "kind": "".join(_LETTERS[row.kind] for row in rows),
@@ -77,8 +77,8 @@ def as_data(history: History) -> dict[str, Any]:
             "count": [len(row.nodes) for row in rows],
             "nodes": list(chain.from_iterable(row.nodes for row in rows)),
         },
-        "tasks": [_CONTROL.sub("?", task) for task in history.tasks],
-        "nodes": [[node.name, node.kind, node.slot] for node in history.nodes],
+        "tasks": [_CONTROL.sub("?", task) for task in made.tasks],
+        "nodes": [[node.name, node.kind, node.slot] for node in made.nodes],
         "spans": {
             "whats": whats,
             "what": [whats.index(span.what) for span in spans],
@@ -89,7 +89,7 @@ def as_data(history: History) -> dict[str, Any]:
             "texts": texts,
             "text": [place[span.text] for span in spans],
         },
-        "problems": [[p.row, p.kind, p.text, p.times] for p in problems(history)],
+        "problems": [[p.row, p.kind, p.text, p.times, p.fix] for p in problems(made)],
     }
 
 
@@ -98,15 +98,15 @@ def _steps(numbers: Iterable[int]) -> list[int]:
     return [after - before for before, after in pairwise(chain([0], numbers))]
 
 
-def _facts(history: History) -> Iterator[tuple[str, str]]:
-    header = history.header
+def _facts(made: Course) -> Iterator[tuple[str, str]]:
+    header = made.header
     yield "program", " ".join(header.program)
     yield "Linux", header.linux
     yield "KVM", header.kvm
     yield "machine", header.machine.name
-    calls = sum(row.kind in ("call", "other") for row in history.rows)
+    calls = sum(row.kind in ("call", "other") for row in made.rows)
     yield "calls", f"{calls:,}"
-    if history.end is None:
-        yield "end", f"the first {calls:,} only" if history.cut else "cut off"
-    elif history.end.status is not None:
-        yield "exit status", str(history.end.status)
+    if made.end is None:
+        yield "end", f"the first {calls:,} only" if made.cut else "cut off"
+    elif made.end.status is not None:
+        yield "exit status", str(made.end.status)

@@ -1,68 +1,69 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a person looks at first: mistakes, then why WBINVD is executed, then calls that failed.
+"""What a person looks at first: mistakes, why WBINVD is executed, calls that were refused.
 
-Rule of this file: pure; each problem names the row where it shows.
+Rule of this file: pure, and it finds nothing: `trace.history` does, and `kvm-vfio explain` says the
+same. Each problem names the row where it shows.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kvm_vfio.report.history import History
+from kvm_vfio.report.course import Course
+from kvm_vfio.trace.explanation import Explanation
 
+NOWHERE = -1
 _MOST = 200
-_NUMBERS = re.compile(r"0x[0-9a-f]+|\b[0-9]+\b")
 
 
 @dataclass(slots=True)
 class Problem:
-    """`kind` is "mistake", "cost" or "failed"; it showed `times` times, first at `row`."""
+    """`kind` is "mistake", "cost", "refused" or "not modelled"; it showed `times` times.
+
+    `row` is where it showed first; `fix` is what to do instead.
+    """
 
     row: int
     kind: str
     text: str
+    fix: str = ""
     times: int = 1
 
 
-def problems(history: History) -> list[Problem]:
+def problems(made: Course) -> list[Problem]:
     """The first 200, in the order in which a person wants them."""
-    found = [*_mistakes(history), *_costs(history), *_failures(history)]
+    told = made.told
+    found = list(_costs(made))
+    if told is not None:
+        rows: dict[int, int] = {}
+        for index, row in enumerate(made.rows):
+            rows.setdefault(row.n, index)
+        found = [*_mistakes(told, rows), *found, *_refusals(told, rows)]
+        found += [Problem(NOWHERE, "not modelled", what) for what in told.not_modelled]
     return found[:_MOST]
 
 
-def _mistakes(history: History) -> Iterator[Problem]:
-    names = [node.name for node in history.nodes]
-    for span in history.spans:
-        if span.what == "leaked":
-            text = f"{names[span.x]} can never let go of {names[span.y]}: the reference leaked"
-            yield Problem(span.begin, "mistake", text)
-        elif span.what == "stale":
-            yield Problem(span.begin, "mistake", span.text)
+def _mistakes(told: Explanation, rows: dict[int, int]) -> Iterator[Problem]:
+    for problem in told.problems:
+        row = rows.get(problem.call.n, NOWHERE)
+        yield Problem(row, "mistake", problem.what, problem.remedy)
 
 
-def _costs(history: History) -> Iterator[Problem]:
+def _costs(made: Course) -> Iterator[Problem]:
+    """One for each reason, however many VMs have it."""
     found: dict[str, Problem] = {}
-    for span in history.spans:
+    for span in made.spans:
         if span.what == "executed":
-            name = history.nodes[span.x].name
+            name = made.nodes[span.x].name
             problem = Problem(span.begin, "cost", f"{name}: WBINVD is executed: {span.text}")
-            _count(found, span.text, problem)
+            first = found.setdefault(span.text, problem)
+            first.times += first is not problem
     yield from found.values()
 
 
-def _failures(history: History) -> Iterator[Problem]:
-    """One for all calls that were refused alike, whichever objects they were about."""
-    found: dict[str, Problem] = {}
-    for index, row in enumerate(history.rows):
-        if row.failed:
-            alike = _NUMBERS.sub("#", row.text)
-            _count(found, alike, Problem(index, "failed", row.text))
-    yield from found.values()
-
-
-def _count(found: dict[str, Problem], alike: str, problem: Problem) -> None:
-    first = found.setdefault(alike, problem)
-    if first is not problem:
-        first.times += 1
+def _refusals(told: Explanation, rows: dict[int, int]) -> Iterator[Problem]:
+    for refusal in told.refusals:
+        row = rows.get(refusal.call.n, NOWHERE)
+        text = f"{refusal.call.text}: {refusal.errno}: {refusal.rule}"
+        yield Problem(row, "refused", text, refusal.remedy, refusal.times)

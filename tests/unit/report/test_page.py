@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 import kvm_vfio.report
 from kvm_vfio.cli import main
-from kvm_vfio.report.history import history
+from kvm_vfio.report.course import course
 from kvm_vfio.report.page import CHUNK, page
 from tests.unit.report.records import GROUP, Trace, a_vm_and_a_group
 
@@ -30,7 +30,7 @@ def unpacked(html: str, place: str) -> list[str]:
 
 
 def test_the_columns_say_what_the_history_says() -> None:
-    made = history(a_vm_and_a_group().end())
+    made = course(a_vm_and_a_group().end())
     (text,) = unpacked(page(made), "data")
     data = json.loads(text)
     rows = data["rows"]
@@ -44,7 +44,7 @@ def test_every_row_has_its_record() -> None:
     trace = Trace()
     for number in range(CHUNK + 3):
         trace.call("VFIO_GROUP_GET_STATUS", GROUP, args={"argsz": number})
-    chunks = unpacked(page(history(trace.end())), "packed-details")
+    chunks = unpacked(page(course(trace.end())), "packed-details")
     assert [len(chunk.split("\n")) for chunk in chunks] == [CHUNK, 3]
     assert json.loads(chunks[1].split("\n")[2])["args"] == {"argsz": CHUNK + 2}
 
@@ -54,7 +54,7 @@ def test_nothing_of_a_trace_is_markup() -> None:
     trace.records[0].program = ["</script><script>alert(1)</script>", "{{data}}", "\x1b[31m"]  # type: ignore[union-attr]
     path = "</script><img src=x onerror=alert(2)>\n{{script}}"
     trace.call("openat", args={"path": path}, answer="ENOENT", why=path)
-    html = page(history(trace.end()))
+    html = page(course(trace.end()))
     assert "alert(" not in html.replace(
         "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt; {{data}}", ""
     )
@@ -63,7 +63,7 @@ def test_nothing_of_a_trace_is_markup() -> None:
 
 
 def test_nothing_is_fetched() -> None:
-    html = page(history(a_vm_and_a_group().end()))
+    html = page(course(a_vm_and_a_group().end()))
     assert "default-src 'none'" in html
     assert not re.search(r"<(link|img|iframe|script)\b[^>]*\b(src|href)=", html)
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // One row is chosen, and perhaps one object: everything shown follows from these.
 
-const TAGS = { mistake: "mistake", cost: "cost", failed: "failed" };
-
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const setTheme = (theme) => { document.documentElement.dataset.theme = theme; };
 setTheme(dark.matches ? "dark" : "light");
@@ -53,9 +51,10 @@ const start = async () => {
   const timeline = makeTimeline(data, choose);
   const graph = makeGraph(data, chooseNode);
 
-  const problems = data.problems.map(([at, kind, text, times]) =>
-    element("li", { class: kind }, element("button", { type: "button", onclick: () => choose(at) },
-      element("span", { class: "tag" }, TAGS[kind] ?? kind), text, times > 1 ? ` (${times.toLocaleString("en")} times)` : "")));
+  const problems = data.problems.map(([at, kind, text, times, fix]) =>
+    element("li", { class: kind.replace(" ", "-") }, element("button", { type: "button", onclick: () => at >= 0 && choose(at) },
+      element("span", { class: "tag" }, kind), text, times > 1 ? ` (${times.toLocaleString("en")} times)` : "",
+      ...(fix ? [element("span", { class: "fix" }, fix)] : []))));
   $("problems").querySelector("ol").replaceChildren(...(problems.length ? problems : [element("li", { class: "none" }, "None was found.")]));
   $("problems-title").textContent = problems.length ? `Problems (${problems.length})` : "Problems";
 
@@ -86,8 +85,8 @@ const start = async () => {
   };
   const keys = {
     "/": () => { $("search").focus(); $("search").select(); },
-    n: () => nextOf(data.problems.map(([at]) => at), 1),
-    p: () => nextOf(data.problems.map(([at]) => at), -1),
+    n: () => nextOf(data.problems.map(([at]) => at).filter((at) => at >= 0), 1),
+    p: () => nextOf(data.problems.map(([at]) => at).filter((at) => at >= 0), -1),
     f: () => nextOf(rows.failed, 1),
     t: flip,
     "?": () => $("help").showModal(),
@@ -108,7 +107,7 @@ const start = async () => {
 
   filter();
   const asked = /^#call-(\d+)$/.exec(location.hash);
-  const first = asked ? rows.n.indexOf(Number(asked[1])) : data.problems.length ? data.problems[0][0] : Math.max(0, rows.kind.search(/[^o]/));
+  const first = asked ? rows.n.indexOf(Number(asked[1])) : data.problems.some(([at]) => at >= 0) ? data.problems.find(([at]) => at >= 0)[0] : Math.max(0, rows.kind.search(/[^o]/));
   if (rows.size) choose(Math.max(0, first));
   window.report = { data, choose, chooseNode, graph, get row() { return row; }, get node() { return node; } };
   requestAnimationFrame(() => setTimeout(() => {

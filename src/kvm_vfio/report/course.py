@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From the records of a trace to its history: rows, and spans of what was so from row to row.
+"""From the records of a trace to the course of events: rows, and spans of what was so when.
 
 Rule of this file: pure, one pass, and a state is never stored. Whatever was so for a while (an
 object is there, a file is open, a device holds a group, WBINVD is executed) is one span, from the
@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from kvm_vfio.trace.explanation import Explanation
+from kvm_vfio.trace.history import History
 from kvm_vfio.trace.schema import (
     CONTINUED,
     Call,
@@ -83,7 +85,7 @@ class Node:
 
 
 @dataclass
-class History:
+class Course:
     """All of a trace."""
 
     header: Header
@@ -92,23 +94,28 @@ class History:
     spans: list[Span] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
     end: End | None = None
+    told: Explanation | None = None
     cut: bool = False  # there was more than MOST_ROWS
 
 
-def history(records: Iterable[Record], *, most: int = MOST_ROWS) -> History:
-    """The history in `records`, the header first."""
+def course(records: Iterable[Record], *, most: int = MOST_ROWS) -> Course:
+    """What happened in `records`, the header first."""
     records = iter(records)
     header = next(records)
     if not isinstance(header, Header):
         raise TypeError("a trace begins with its header")
-    making = _Making(History(header))
+    making = _Making(Course(header))
+    heard = History()
+    heard([header])
     for record in records:
-        if len(making.history.rows) >= most:
-            making.history.cut = True
+        if len(making.made.rows) >= most:
+            making.made.cut = True
             break
         making.take(record)
+        heard([record])
     making.finish()
-    return making.history
+    making.made.told = heard.explanation()
+    return making.made
 
 
 class _About(NamedTuple):
@@ -125,8 +132,8 @@ _Key = tuple[str, int, int]
 
 
 class _Making:
-    def __init__(self, history: History) -> None:
-        self.history = history
+    def __init__(self, made: Course) -> None:
+        self.made = made
         self._nodes: dict[str, int] = {}
         self._tasks: dict[int, int] = {}
         self._files: dict[int, int] = {}  # open files: the node of each
@@ -136,7 +143,7 @@ class _Making:
         self._at = self._task = 0
         self._hardware = {
             f"group {group.number}": (iommu.name, [d.address for d in group.devices])
-            for iommu, group in history.header.machine.groups()
+            for iommu, group in made.header.machine.groups()
         }
         self._home = {a: group for group, (_, devices) in self._hardware.items() for a in devices}
 
@@ -148,14 +155,14 @@ class _Making:
         elif isinstance(record, Close):
             self._close(record)
         elif isinstance(record, Task):
-            self._tasks[record.tid] = len(self.history.tasks)
-            self.history.tasks.append(f"{record.comm} [{record.pid}]")
+            self._tasks[record.tid] = len(self.made.tasks)
+            self.made.tasks.append(f"{record.comm} [{record.pid}]")
         elif isinstance(record, End):
-            self.history.end = record
+            self.made.end = record
 
     def finish(self) -> None:
         """Give every node its place."""
-        there: dict[int, Span] = {s.x: s for s in self.history.spans if s.what == "there"}
+        there: dict[int, Span] = {s.x: s for s in self.made.spans if s.what == "there"}
         free: dict[str, list[int]] = {}
         ends: list[tuple[int, str, int]] = []
         most: dict[str, int] = {}
@@ -163,12 +170,12 @@ class _Making:
             while ends and ends[0][0] <= span.begin:
                 _, kind, slot = heapq.heappop(ends)
                 heapq.heappush(free.setdefault(kind, []), slot)
-            kind = self.history.nodes[node].kind
+            kind = self.made.nodes[node].kind
             if free.get(kind):
                 slot = heapq.heappop(free[kind])
             else:
                 slot = most[kind] = most.get(kind, -1) + 1
-            self.history.nodes[node].slot = slot
+            self.made.nodes[node].slot = slot
             if span.end != FOREVER:
                 heapq.heappush(ends, (span.end, kind, slot))
 
@@ -186,11 +193,11 @@ class _Making:
     ) -> None:
         about = tuple(dict.fromkeys(node for node in nodes if node is not None))
         row = Row(kind, record.n, self._at, took, self._task, failed, text, about, _ENCODE(record))
-        self.history.rows.append(row)
+        self.made.rows.append(row)
 
     @property
     def _now(self) -> int:
-        return len(self.history.rows)
+        return len(self.made.rows)
 
     def _call(self, call: Call) -> None:
         self._at, self._task = call.at, self._tasks.get(call.tid, -1)
@@ -225,8 +232,8 @@ class _Making:
         kind = name.partition(" ")[0]
         if kind not in _KINDS:
             return None
-        node = self._nodes[name] = len(self.history.nodes)
-        self.history.nodes.append(Node(name, kind))
+        node = self._nodes[name] = len(self.made.nodes)
+        self.made.nodes.append(Node(name, kind))
         self._begin("there", node)
         if name in self._hardware:
             iommu, devices = self._hardware[name]
@@ -252,7 +259,7 @@ class _Making:
         key = what, x, _NOBODY if y is None else y
         if key not in self._live:
             span = self._live[key] = Span(*key, self._now, text=text)
-            self.history.spans.append(span)
+            self.made.spans.append(span)
             for node in key[1:]:
                 self._of.setdefault(node, {})[key] = None
 
@@ -346,7 +353,7 @@ class _Making:
             return
         now = {domain.what for domain in domains}
         for what, x, y in self._keys(container):
-            if what == "has" and x == container and self.history.nodes[y].name not in now:
+            if what == "has" and x == container and self.made.nodes[y].name not in now:
                 self._forget(y)
         for domain in domains:
             node = self._node(domain.what)
@@ -363,11 +370,11 @@ class _Making:
     def _forget(self, node: int) -> None:
         """The object is no more; another of its name would be another node."""
         self._end_all(node)
-        self._nodes.pop(self.history.nodes[node].name, None)
+        self._nodes.pop(self.made.nodes[node].name, None)
 
     def _let_go_of_container(self, node: int | None) -> None:
         """A container ends when nobody has it open and no group is in it."""
-        if node is None or self.history.nodes[node].kind != "container":
+        if node is None or self.made.nodes[node].kind != "container":
             return
         held = any(key[0] == "in" for key in self._keys(node))
         if not held and not self._opened[node]:
