@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from kvm_vfio.trace.explanation import Explanation
 
 _MARK = (
-    "vfio(linux=..., snoop=..., machine=..., leaks=...): the kernels and machines of this test."
-    " linux: a version or a list; snoop: True, False or both in a list; machine: a built-in one or"
-    " a file; leaks=False: what is left open does not fail it"
+    "vfio(linux=..., snoop=..., machine=..., fail=..., leaks=...): the kernels and machines of this"
+    " test. linux: a version or a list; snoop: True, False or both in a list; machine: a built-in"
+    " one or a file; fail: faults to inject; leaks=False: what is left open does not fail it"
 )
 _LEAKS = ("closed before DEL", "left open", "leaked reference")  # kinds of problems
+_OTHERS = ("fail", "fail_any", "fail_seed", "leaks")  # what the marker says of every run alike
+_ARGUMENTS = ("linux", "snoop", "machine", *_OTHERS)
 _TIMEOUT = 60.0  # seconds for a supervised program
 
 _told: pytest.StashKey[list[Callable[[], str]]] = pytest.StashKey()
@@ -78,15 +80,14 @@ def _cases(mark: pytest.Mark, place: str) -> list[VfioCase]:
     from kvm_vfio.profiles import DEFAULT, PROFILES  # noqa: PLC0415 - not before a test asks
 
     given = dict(mark.kwargs)
-    given.pop("leaks", None)
+    for other in _OTHERS:
+        given.pop(other, None)
     versions = _listed(given.pop("linux", DEFAULT.name))
     snoop = _listed(given.pop("snoop", None))
     machines = _listed(given.pop("machine", "default"))
     if given or mark.args:
         wrong = ", ".join([*map(repr, mark.args), *given])
-        raise pytest.UsageError(
-            f"{place}: the marker vfio knows no {wrong}; say linux, snoop, machine or leaks"
-        )
+        raise pytest.UsageError(f"{place}: the marker vfio knows no {wrong}; say {_or(_ARGUMENTS)}")
     for version in versions:
         if version not in PROFILES:
             raise pytest.UsageError(
@@ -96,6 +97,21 @@ def _cases(mark: pytest.Mark, place: str) -> list[VfioCase]:
         if each not in (True, False, None):
             raise pytest.UsageError(f"{place}: snoop is True, False or a list, and not {each!r}")
     return [VfioCase(*case) for case in product(versions, snoop, machines)]
+
+
+def _or(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _faults(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What the marker says of faults, as `model` takes it."""
+    mark = request.node.get_closest_marker("vfio")
+    given = {} if mark is None else mark.kwargs
+    return {
+        "fail": _listed(given.get("fail", [])),
+        "fail_any": bool(given.get("fail_any", False)),
+        "fail_seed": int(given.get("fail_seed", 0)),
+    }
 
 
 def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - one thing or several
@@ -136,7 +152,7 @@ def vfio_kernel(
     from kvm_vfio.trace.history import History  # noqa: PLC0415
 
     history = History()
-    process = model(vfio_case.linux, vfio_machine, trace=history)
+    process = model(vfio_case.linux, vfio_machine, trace=history, **_faults(request))
     _remember(request.node, lambda: str(history.explanation()))
     yield process
     if _checks_leaks(request):
@@ -172,6 +188,7 @@ class VfioRun:
     case: VfioCase
     machine: Path
     directory: Path
+    faults: Sequence[str] = ()
     finished: list[Finished] = field(default_factory=list)
 
     def __call__(
@@ -185,7 +202,7 @@ class VfioRun:
         """Run `command`. `kvm`: "host" or "model"; `options`: more of `kvm-vfio run`."""
         trace = self.directory / f"trace-{len(self.finished) + 1}.jsonl"
         ours = [sys.executable, "-m", "kvm_vfio", "run", "--quiet", f"--trace={trace}"]
-        ours += [f"--machine={self.machine}", f"--linux={self.case.linux}"]
+        ours += [f"--machine={self.machine}", f"--linux={self.case.linux}", *self.faults]
         if kvm is not None:
             ours.append(f"--kvm={kvm}")
         done = subprocess.run(
@@ -217,7 +234,10 @@ def vfio_run(
     directory.mkdir()
     description = directory / "machine.toml"
     description.write_text(machine_text(vfio_machine), encoding="utf-8")
-    run = VfioRun(vfio_case, description, directory)
+    faults = _faults(request)
+    options = [f"--fail={spec}" for spec in faults["fail"]]
+    options += [f"--fail-seed={faults['fail_seed']}", *["--fail-any"] * faults["fail_any"]]
+    run = VfioRun(vfio_case, description, directory, options)
     _remember(request.node, lambda: "\n\n".join(str(each.explanation) for each in run.finished))
     yield run
     if _checks_leaks(request):

@@ -287,3 +287,21 @@ def test_three_planted_mistakes_are_explained_and_nothing_else(
     assert not told.refusals
     assert not told.not_modelled
     assert told.whole
+
+
+@pytest.mark.gcc
+def test_faults_reach_a_program(build: Builder, tmp_path: Path, kvm: str) -> None:
+    file = str(tmp_path / "trace")
+    fail = ("--fail", "KVM_SET_DEVICE_ATTR#1=ENOMEM", "--fail", "KVM_CREATE_DEVICE#9=ENOMEM")
+    done = supervised("--kvm", kvm, *fail, "--trace", file, build("whole.c"))
+    said = steps(done.stdout)
+    assert (said["add"], said["add again"]) == ("ENOMEM", "0")
+    assert "NOT INJECTED: KVM_CREATE_DEVICE#9=ENOMEM: no such call came" in done.stderr
+    calls = [record for record in read_trace(file) if isinstance(record, Call)]
+    assert [call.answer for call in calls if call.fault] == ["ENOMEM"]
+
+
+@pytest.mark.gcc
+def test_a_vm_of_this_computer_can_fail_too(build: Builder, kvm: str) -> None:
+    done = supervised("--kvm", kvm, "--fail", "KVM_CREATE_VM=ENOMEM", build("whole.c"))
+    assert steps(done.stdout)["create vm"] == "ENOMEM"

@@ -103,7 +103,7 @@ def test_a_bad_mark_is_one_sentence(session: Session) -> None:
     bad = {
         'linux="6.99"': "test_bad0.py::test_it: there is no Linux '6.99'; there are 2013, ",
         'snoop="on"': "snoop is True, False or a list, and not 'on'",
-        "kernel=1": "the marker vfio knows no kernel; say linux, snoop, machine or leaks",
+        "kernel=1": "the marker vfio knows no kernel; say linux, snoop, machine, fail, ",
         '"6.1"': "the marker vfio knows no '6.1'; say linux",
     }
     for number, mark in enumerate(bad):

@@ -9,7 +9,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(("page", "steps"), [("README.md", 8), ("docs/explain.md", 8)])
+@pytest.mark.parametrize(
+    ("page", "steps"), [("README.md", 8), ("docs/explain.md", 8), ("docs/faults.md", 4)]
+)
 def test_the_python_examples(page: str, steps: int) -> None:
     results = doctest.testfile(
         str(ROOT / page), module_relative=False, optionflags=doctest.ELLIPSIS | doctest.REPORT_NDIFF

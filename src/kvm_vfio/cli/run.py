@@ -49,6 +49,15 @@ if TYPE_CHECKING:
     help="This computer's /dev/kvm, or one without guests. Default: host where /dev/kvm opens.",
 )
 @click.option("--trace", metavar="FILE", help="Write a line of JSON for every intercepted call.")
+@click.option(
+    "--fail",
+    "fail",
+    metavar="CALL[#N]=ERRNO",
+    multiple=True,
+    help="Let a call fail, wait or change the machine: see docs/faults.md. May be repeated.",
+)
+@click.option("--fail-any", is_flag=True, help="Let --fail give errnos that no Linux gives there.")
+@click.option("--fail-seed", type=int, default=0, help="Where the chance of --fail CALL%P begins.")
 @click.option("--summary", metavar="FILE", help="Write the summary there, not to standard error.")
 @click.option("--quiet", "-q", is_flag=True, help="No summary on standard error.")
 @click.argument("program", shell_complete=programs)
@@ -59,6 +68,9 @@ def run(
     snoop: str | None,
     kvm: str | None,
     trace: str | None,
+    fail: tuple[str, ...],
+    fail_any: bool,
+    fail_seed: int,
     summary: str | None,
     quiet: bool,
     program: str,
@@ -70,6 +82,7 @@ def run(
     Linux does, errno by errno. It needs no change, no privilege and no hardware. Its exit status
     is ours (128 + n for a signal).
     """
+    from kvm_vfio.faults import parse
     from kvm_vfio.machine.load import load_machine
     from kvm_vfio.supervisor.run import Options
     from kvm_vfio.supervisor.run import run as run_program
@@ -77,6 +90,7 @@ def run(
     machine = load_machine(machine_name)
     if snoop is not None:
         machine = _with_snoop_control(machine, snoop_control=snoop == "on")
+    faults = [parse(spec, machine, anything=fail_any) for spec in fail]
     report = 2 if summary is None else _create(summary)
     options = Options(
         command=(program, *arguments),
@@ -85,6 +99,8 @@ def run(
         host_kvm=kvm != "model" and _opens("/dev/kvm", must=kvm == "host"),
         report=None if quiet and summary is None else report,
         trace=None if trace is None else _create(trace),
+        faults=faults,
+        fault_seed=fail_seed,
     )
     sys.exit(run_program(options))
 

@@ -8,6 +8,7 @@ kernel's -errno becomes an `OSError` with a note that says why.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from errno import EACCES, EBADF, EINVAL, errorcode
 from types import TracebackType
@@ -295,13 +296,18 @@ def model(
     snoop_control: bool | None = None,
     observer: Observer | None = None,
     trace: Sink | None = None,
+    fail: Sequence[str] = (),
+    fail_any: bool = False,
+    fail_seed: int = 0,
 ) -> ModelSyscalls:
     """A fresh process on a fresh kernel.
 
     `linux` names a profile; `machine` is a description, a built-in one's name, or a TOML file.
     `snoop_control` gives every IOMMU that has a choice snoop control, or takes it away. `observer`
     hears of every effect; `trace` takes the records of every call and decision: a `History`
-    explains them. InputError for a name that is not known or a file that is wrong.
+    explains them. `fail` are faults, written as for `kvm-vfio run --fail`; with `fail_any` their
+    errnos may be ones that no Linux gives there, and `fail_seed` is where their chance begins.
+    InputError for a name that is not known, or a file or fault that is wrong.
     """
     if linux not in PROFILES:
         raise InputError(f"there is no profile {linux!r}; there are {', '.join(PROFILES)}")
@@ -312,12 +318,15 @@ def model(
     if snoop_control is not None:
         iommus = (replace(iommu, snoop_control=snoop_control) for iommu in machine.iommus)
         machine = replace(machine, iommus=tuple(iommus))
-    if trace is None:
+    if trace is None and not fail:
         kernel = Kernel(machine, PROFILES[linux], observer=observer, open_storage=open_storage)
         return ModelSyscalls(kernel)
     from kvm_vfio.client.recorded import RecordedSyscalls  # noqa: PLC0415  # built on this module
+    from kvm_vfio.faults import Faults, parse  # noqa: PLC0415  # only when needed
 
-    recording = Recording(trace)
+    recording = Recording(trace or (lambda _records: None))
     heard = recording if observer is None else fan_out(observer, recording)
     kernel = Kernel(machine, PROFILES[linux], observer=heard, open_storage=open_storage)
-    return RecordedSyscalls(kernel, recording)
+    faults = [parse(spec, machine, anything=fail_any) for spec in fail]
+    met = Faults(faults, kernel, seed=fail_seed) if faults else None
+    return RecordedSyscalls(kernel, recording, faults=met)

@@ -15,14 +15,15 @@ from typing import Literal, Self, TypeVar
 
 from msgspec import Struct
 
-from kvm_vfio.client.in_process import OUR_NODES, ModelSyscalls
+from kvm_vfio.client.in_process import OUR_NODES, ModelSyscalls, answering
 from kvm_vfio.errors import NotModelled
+from kvm_vfio.faults import Faults, kind_of_node
 from kvm_vfio.kernel.file import FdTable, File, OtherFile
 from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.memory import AddressSpace
 from kvm_vfio.syscalls import Buffer, MemoryBuffer
 from kvm_vfio.trace.recording import Recording
-from kvm_vfio.trace.requests import decode
+from kvm_vfio.trace.requests import decode, find_request
 from kvm_vfio.trace.watched import Seen, WatchedTask
 
 _ADDRESS = (1 << 64) - 1
@@ -82,11 +83,15 @@ class RecordedSyscalls(ModelSyscalls):
         files: FdTable | None = None,
         mm: AddressSpace | None = None,
         lock_limit: int | None = None,
+        faults: Faults | None = None,
         programs: _Programs | None = None,
         pid: int | None = None,
     ) -> None:
         super().__init__(kernel, files=files, mm=mm, lock_limit=lock_limit)
         self._recording = recording
+        self._faults = faults
+        if faults is not None:
+            faults.changed = recording.changed
         if programs is None:
             recording.start(kernel, "python", sys.argv[:1])
             programs = _Programs()
@@ -109,6 +114,7 @@ class RecordedSyscalls(ModelSyscalls):
             files=files,
             mm=mm,
             lock_limit=self.task.lock_limit,
+            faults=self._faults,
             programs=self._programs,
             pid=self._pid if same else None,
         )
@@ -120,6 +126,7 @@ class RecordedSyscalls(ModelSyscalls):
             return super().open(path, flags)
 
         def call() -> int:
+            self._before("open", kind_of_node(path))
             fd = super(RecordedSyscalls, self).open(path, flags)
             self._seen(fd)
             return fd
@@ -149,6 +156,7 @@ class RecordedSyscalls(ModelSyscalls):
         recording.begin()
         answer, why = -ENOTTY, ""
         try:
+            self._before(find_request(type(file), request).name, file)
             answer = super().ioctl(fd, request, arg)
         except OSError as error:
             answer, why = -(error.errno or 0), _why(error)
@@ -161,7 +169,15 @@ class RecordedSyscalls(ModelSyscalls):
         finally:
             name, args, out = decode(type(file), request & _NUMBER, address, recording.seen)
             recording.answered(
-                self._tid, name, answer, fd=fd, file=file, args=args, out=out, why=why
+                self._tid,
+                name,
+                answer,
+                fd=fd,
+                file=file,
+                args=args,
+                out=out,
+                why=why,
+                fault=self._fired(),
             )
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:
@@ -208,13 +224,32 @@ class RecordedSyscalls(ModelSyscalls):
         file = None if fd is None else self.files.get(fd)
         recording.begin()
         try:
+            if file is not None:
+                self._before(name, file)
             result = call()
         except OSError as error:
             number, why = -(error.errno or 0), _why(error)
-            recording.answered(self._tid, name, number, fd=fd, file=file, args=args, why=why)
+            recording.answered(
+                self._tid,
+                name,
+                number,
+                fd=fd,
+                file=file,
+                args=args,
+                why=why,
+                fault=self._fired(),
+            )
             raise
         recording.answered(self._tid, name, answer(result), fd=fd, file=file, args=args)
         return result
+
+    def _before(self, call: str, file: File | str) -> None:
+        if self._faults is not None:
+            with answering(call):
+                self._faults.before(call, file)
+
+    def _fired(self) -> str:
+        return "" if self._faults is None else self._faults.fired
 
     def _seen(self, fd: int) -> None:
         file = self.files.peek(fd)

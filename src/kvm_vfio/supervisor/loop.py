@@ -16,6 +16,7 @@ from errno import EIO, ENOENT, ENOTTY
 from typing import Literal
 
 from kvm_vfio.errors import NotModelled
+from kvm_vfio.faults import Faults
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import File
 from kvm_vfio.kernel.kernel import Kernel
@@ -49,7 +50,10 @@ _MOST_LEFT_OPEN = 200
 
 
 class Supervisor:
-    """One program and its descendants, on one kernel. `tracer` records every call."""
+    """One program and its descendants, on one kernel.
+
+    `tracer` records every call; `faults` may refuse one before the model is asked.
+    """
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class Supervisor:
         *,
         host_kvm: bool,
         tracer: Tracer | None = None,
+        faults: Faults | None = None,
     ) -> None:
         self.kernel = kernel
         self.recorder = recorder
@@ -75,8 +80,11 @@ class Supervisor:
         self._processes = Processes(kernel, self._files, listener, task_type)
         self._host_vms = HostVms(kernel) if host_kvm else None
         self._syscalls = Syscalls(
-            kernel, self._processes, self._files, nodes, self._host_vms, self._exits
+            kernel, self._processes, self._files, nodes, self._host_vms, self._exits, faults
         )
+        self.faults = faults
+        if faults is not None and tracer is not None:
+            faults.changed = tracer.recording.changed
         self._over = False
         self._tracer = tracer
         if tracer is not None:
@@ -162,10 +170,13 @@ class Supervisor:
     def _answer_traced(self, tracer: Tracer, call: tuple[int, ...]) -> int:
         syscalls = self._syscalls
         self._why, syscalls.file, syscalls.path = "", None, b""
+        if self.faults is not None:
+            self.faults.fired = ""
         tracer.recording.begin()
         result = self._answer(call[1], call[3], call[ARGUMENTS:])
         thread = self._processes.known(call[1])
-        tracer.answered(call, thread, syscalls.file, syscalls.path, result, self._why)
+        fault = "" if self.faults is None else self.faults.fired
+        tracer.answered(call, thread, syscalls.file, syscalls.path, result, self._why, fault)
         return result
 
     def _bug(self, text: str) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from errno import ENOENT, ENOTDIR
 
 from kvm_vfio.errors import KvmVfioError, Unsupported
+from kvm_vfio.faults import Fault, Faults
 from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.observer import Observer
 from kvm_vfio.machine.model import Machine
@@ -43,7 +44,10 @@ _NOT_EXECUTABLE, _NOT_FOUND, _REFUSED = 126, 127, 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What to run, and on what. `report` and `trace` are open fds, or None for none."""
+    """What to run, and on what. `report` and `trace` are open fds, or None for none.
+
+    `faults` happen to the program, by chance from `fault_seed`.
+    """
 
     command: Sequence[str]
     machine: Machine
@@ -51,6 +55,8 @@ class Options:
     host_kvm: bool
     report: int | None = 2
     trace: int | None = None
+    faults: Sequence[Fault] = ()
+    fault_seed: int = 0
 
 
 def run(options: Options) -> int:
@@ -153,7 +159,14 @@ class _Session:
             nodes,
             host_kvm=self._options.host_kvm,
             tracer=self._tracer,
+            faults=self._faults(),
         )
+
+    def _faults(self) -> Faults | None:
+        options = self._options
+        if not options.faults:
+            return None
+        return Faults(options.faults, self._kernel, seed=options.fault_seed)
 
     def _status(self, supervisor: Supervisor, errno: int, status: int) -> int:
         if errno:

@@ -100,6 +100,9 @@ def _unknown(supervisor: Supervisor) -> Iterator[str]:
         yield f"NOT MODELLED, {times} x, answered ENOTTY: {what}"
     for whom, times in supervisor.recorder.not_reached.items():
         yield f"NOT ANSWERED, {times} x: calls of {whom}, which may not be looked into"
+    if supervisor.faults is not None:
+        for spec in supervisor.faults.unmet():
+            yield f"NOT INJECTED: {spec}: no such call came"
     if supervisor.trace_failure() is not None:
         yield f"the trace is not whole: {supervisor.trace_failure()}"
     for bug in supervisor.bugs:

@@ -13,6 +13,7 @@ from mmap import MAP_SHARED, PROT_EXEC, PROT_WRITE
 from struct import iter_unpack, unpack
 
 from kvm_vfio.errors import KvmVfioError
+from kvm_vfio.faults import Faults, kind_of_node
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import File
 from kvm_vfio.kernel.kernel import Kernel
@@ -26,6 +27,7 @@ from kvm_vfio.supervisor.libc import NR
 from kvm_vfio.supervisor.memory import PAGE
 from kvm_vfio.supervisor.paths import AT_FDCWD, Nodes, device, reopened_fd
 from kvm_vfio.supervisor.processes import Processes, Thread, comm
+from kvm_vfio.trace.requests import find_request
 from kvm_vfio.uapi.fcntl import O_CLOEXEC, O_PATH
 from kvm_vfio.uapi.kvm import (
     KVM_CREATE_DEVICE,
@@ -38,6 +40,7 @@ ARGUMENTS = 6  # where they begin in what `Listener.receive` returns
 CONTINUE = -(1 << 31)  # no answer of ours; below every -errno
 
 _CREATE_VM = int(KVM_CREATE_VM)
+_KVM_LINK = KvmSystemFile.link.encode()
 _PATH_LIMIT = 4096
 _LONGEST = 1 << 20  # bytes of one read or write; Linux, too, may move less than was asked for
 _MOST_VECTORS = 1024
@@ -66,6 +69,7 @@ class Syscalls:
         nodes: Nodes,
         host_vms: HostVms | None,
         leaving: Callable[[int], None],
+        faults: Faults | None = None,
     ) -> None:
         self._kernel = kernel
         self._processes = processes
@@ -73,6 +77,7 @@ class Syscalls:
         self._nodes = nodes
         self._host_vms = host_vms
         self._leaving = leaving
+        self._faults = faults
         self.file: File | None = None  # what the last call on an fd was about
         self.path = b""  # what the last open named
         handlers = {
@@ -104,6 +109,8 @@ class Syscalls:
             thread.mm.verify()
         self.file = file = thread.ours(fd)
         if file is not None:
+            if self._faults is not None:
+                self._faults.before(find_request(type(file), request).name, file)
             return file.ioctl(thread.task, request, arguments[2])
         return self._ioctl_of_host(thread, fd, request, arguments[2])
 
@@ -111,9 +118,13 @@ class Syscalls:
         if self._host_vms is None:
             return CONTINUE
         if request == _CREATE_VM:
+            if self._faults is not None and thread.link(fd) == _KVM_LINK:
+                self._faults.before(KVM_CREATE_VM.name, "kvm")
             thread.mm.makes_vms = True
         if request != KVM_CREATE_DEVICE or thread.link(fd) != VM_LINK:
             return CONTINUE
+        if self._faults is not None:
+            self._faults.before(KVM_CREATE_DEVICE.name, "vm")
         create = KVM_CREATE_DEVICE_LAYOUT.unpack(thread.mm.read(arg, KVM_CREATE_DEVICE_LAYOUT.size))
         if create.type != KVM_DEV_TYPE_VFIO:
             return CONTINUE
@@ -148,12 +159,16 @@ class Syscalls:
         if device_path is None:
             fd = reopened_fd(name)
             if fd is None:
+                if self._faults is not None and name == _KVM_LINK:
+                    self._faults.before("open", "kvm")
                 return CONTINUE
             device_path = self._device_behind(self._processes.thread(tid), fd)
             if device_path is None:
                 return CONTINUE
         thread = self._processes.thread(tid)
         thread.mm.verify()
+        if self._faults is not None:
+            self._faults.before("open", kind_of_node(device_path))
         file = self._kernel.open(thread.task, device_path)
         return thread.open(file, close_on_exec=bool(flags & O_CLOEXEC))
 
@@ -179,6 +194,8 @@ class Syscalls:
         self.file = file = thread.ours(c_int(fd))
         if file is None or not size or _refused_before_the_file(flags):
             return CONTINUE
+        if self._faults is not None:
+            self._faults.before("mmap", file)
         if not flags & MAP_SHARED and isinstance(file, VfioDeviceFile):
             raise KernelError(EINVAL, f"{file.name} can only be mapped shared")
         file.mmap(
@@ -192,35 +209,37 @@ class Syscalls:
 
     def pread(self, tid: int, arguments: Arguments) -> int:
         """pread64(fd, buffer, size, offset)."""
-        thread, file = self._region_file(tid, arguments)
+        thread, file = self._region_file(tid, arguments, "pread64")
         if file is None:
             return CONTINUE
         return self._read(thread, file, [(arguments[1], arguments[2])], arguments[3])
 
     def pwrite(self, tid: int, arguments: Arguments) -> int:
         """pwrite64(fd, buffer, size, offset)."""
-        thread, file = self._region_file(tid, arguments)
+        thread, file = self._region_file(tid, arguments, "pwrite64")
         if file is None:
             return CONTINUE
         return self._write(thread, file, [(arguments[1], arguments[2])], arguments[3])
 
     def preadv(self, tid: int, arguments: Arguments) -> int:
         """preadv(fd, vectors, count, offset); preadv2 has flags that change nothing here."""
-        thread, file = self._region_file(tid, arguments)
+        thread, file = self._region_file(tid, arguments, "pread64")
         if file is None:
             return CONTINUE
         return self._read(thread, file, _vectors(thread, arguments), arguments[3])
 
     def pwritev(self, tid: int, arguments: Arguments) -> int:
         """pwritev(fd, vectors, count, offset)."""
-        thread, file = self._region_file(tid, arguments)
+        thread, file = self._region_file(tid, arguments, "pwrite64")
         if file is None:
             return CONTINUE
         return self._write(thread, file, _vectors(thread, arguments), arguments[3])
 
-    def _region_file(self, tid: int, arguments: Arguments) -> tuple[Thread, File | None]:
+    def _region_file(self, tid: int, arguments: Arguments, call: str) -> tuple[Thread, File | None]:
         thread = self._processes.thread(tid)
         self.file = file = thread.ours(c_int(arguments[0]))
+        if file is not None and self._faults is not None:
+            self._faults.before(call, file)
         return thread, file
 
     def _read(self, thread: Thread, file: File, vectors: _Vectors, offset: int) -> int:

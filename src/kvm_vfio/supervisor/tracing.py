@@ -72,6 +72,7 @@ class Tracer:
         path: bytes,
         result: int,
         why: str,
+        fault: str,
     ) -> None:
         """A call has its answer. `path` is what an open read, `file` what the call was about."""
         tid, nr, words = call[1], call[3], call[ARGUMENTS:]
@@ -96,7 +97,9 @@ class Tracer:
             else:
                 fd = c_int(words[0]) if nr in _VECTORS else None
                 args = _Words(words[:1] if nr == _EXIT else words)
-        recording.answered(tid, name, answer, fd=fd, file=file, args=args, out=out, why=why)
+        recording.answered(
+            tid, name, answer, fd=fd, file=file, args=args, out=out, why=why, fault=fault
+        )
 
     def _introduce(self, tid: int, thread: Thread | None) -> None:
         if len(self._known) >= _MOST_KNOWN:
