@@ -10,10 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvm_vfio.errors import NotModelled
 from kvm_vfio.uapi.layout import Request
+
+if TYPE_CHECKING:
+    from kvm_vfio.kernel.task import Task
+
+_ARGSZ_AND_FLAGS = 8  # bytes that every structure with an argsz begins with
 
 Handler = Callable[[Any, Any, int], int]
 """(file, task, arg) -> a result that is not negative; raises KernelError for -errno."""
@@ -56,7 +61,9 @@ class Row(NamedTuple):
 def not_modelled(request: Request, argument: Argument, note: str = "") -> Row:
     """The row of a request that Linux has and the model has not."""
 
-    def refuse(file: object, task: object, arg: int) -> int:
+    def refuse(file: object, task: Task, arg: int) -> int:
+        if argument is Argument.ARGSZ:
+            task.copy_from_user(arg, _ARGSZ_AND_FLAGS)
         raise NotModelled(f"{request.name} is not modelled{': ' if note else ''}{note}")
 
     return Row(request, refuse, argument, Support.NONE, note)

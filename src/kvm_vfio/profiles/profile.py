@@ -81,6 +81,7 @@ class Profile:
     container_mmap_errno: int  # mmap of a container
     wrong_container_errno: int  # SET_CONTAINER of a file that is no container
     device_lookup_first: bool  # GET_DEVICE_FD: ENODEV for the name before EINVAL for the container
+    device_name_has_options: bool  # GET_DEVICE_FD: blanks and a vf_token may follow the name
     device_open_holds_vm: bool  # the first open of a VFIO device keeps the group's VM alive
     status_without_devices_errno: int  # GET_STATUS of a group whose last device left; 0: answers
     info_size: int  # bytes of the structures of VFIO's GET_INFO requests: 16, 20 or 24
@@ -92,6 +93,7 @@ class Profile:
     hot_reset_counts_first: bool  # PCI_HOT_RESET of no group: EINVAL before ENODEV for the bus
 
     anonymous_files_noexec: bool  # mmap to execute of a device: EPERM
+    device_features: frozenset[int]  # VFIO_DEVICE_FEATURE: those that are not ENOTTY
     config_hides_pme: bool  # PME enable and status in the power capability cannot be written
     low_power_blocks_memory: bool  # read, write of a memory BAR while the function is in D3: EIO
     aer_reports_advisory: bool  # Linux unmasks advisory errors in every function that has AER

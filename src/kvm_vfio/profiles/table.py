@@ -17,7 +17,21 @@ from kvm_vfio.profiles.recorded import linux_5_10, linux_6_1, linux_6_12, linux_
 from kvm_vfio.profiles.recording import KvmRecording
 from kvm_vfio.profiles.vm import VM_BEHAVIOURS
 from kvm_vfio.uapi.kvm import KVM_CAP_DEVICE_CTRL
+from kvm_vfio.uapi.vfio import (
+    VFIO_DEVICE_FEATURE_DMA_BUF,
+    VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
+    VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
+    VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,
+    VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2,
+)
 
+_LOW_POWER = frozenset(
+    {
+        VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
+        VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
+        VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,
+    }
+)
 _ANY_PAGE = 0xFFFF_FFFF_FFFF_F000
 _VTD_PAGES = 0x4020_1000  # 4 KiB, 2 MiB, 1 GiB
 
@@ -47,6 +61,7 @@ PATCH = Profile(
     container_mmap_errno=EINVAL,
     wrong_container_errno=EINVAL,
     device_lookup_first=False,
+    device_name_has_options=False,
     device_open_holds_vm=False,
     status_without_devices_errno=0,
     info_size=16,
@@ -55,6 +70,7 @@ PATCH = Profile(
     region_access_width=4,
     hot_reset_counts_first=False,
     anonymous_files_noexec=False,
+    device_features=frozenset(),
     config_hides_pme=False,
     low_power_blocks_memory=False,
     aer_reports_advisory=False,
@@ -100,6 +116,7 @@ LINUX_5_10 = replace(
     vm=VM_BEHAVIOURS["5.10"],
     kvm_recording=KvmRecording(linux_5_10),
     device_checks_mm=True,  # ddba91801aeb (5.1)
+    device_name_has_options=True,  # cc20d7999000 (5.7)
     info_size=20,
     type1_capabilities=True,  # a717072007e8 (5.4)
     unreachable_iova_errno=EINVAL,  # 9b77e5c79840 (5.4)
@@ -126,6 +143,7 @@ LINUX_6_1 = replace(
     domain_scope=DomainScope.OWN_UNITS,
     nesting_errno=EINVAL,
     unmap_checks_mm=False,  # "vfio: remove useless judgement" (6.0) [D]
+    device_features=_LOW_POWER,
     config_hides_pme=True,
     low_power_blocks_memory=True,
     unmap_all=True,
@@ -179,6 +197,8 @@ LINUX_7_3 = replace(
     system_attributes=frozenset({(0, 0), (1, 0), (1, 1), (1, 2)}),
     failed_del_updates_coherency=False,
     every_device_reports_errors=True,
+    device_features=_LOW_POWER
+    | {VFIO_DEVICE_FEATURE_DMA_BUF, VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2},
     aer_reports_advisory=True,
 )
 

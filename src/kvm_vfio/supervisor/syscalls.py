@@ -294,6 +294,8 @@ def _vectors(thread: Thread, arguments: Arguments) -> _Vectors:
 
 def _one_by_one(move: Callable[[int, int, int], int], vectors: _Vectors, offset: int) -> int:
     """Move each vector until one falls short; an error counts only where nothing was moved."""
+    if not vectors:
+        return move(0, 0, offset)
     done = 0
     for address, size in vectors:
         try:

@@ -488,6 +488,17 @@ VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT = 8
 VFIO_DEVICE_FEATURE_MIG_DATA_SIZE = 9
 VFIO_DEVICE_FEATURE_BUS_MASTER = 10
 VFIO_DEVICE_FEATURE_DMA_BUF = 11
+VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2 = 12  # the kernel's name
+
+
+class vfio_device_low_power_entry_with_wakeup(NamedTuple):
+    """What follows vfio_device_feature there."""
+
+    wakeup_eventfd: s32
+    reserved: u32
+
+
+VFIO_DEVICE_LOW_POWER_ENTRY_WITH_WAKEUP = Layout(vfio_device_low_power_entry_with_wakeup, size=8)
 
 VFIO_DEVICE_QUERY_GFX_PLANE = _request(
     "VFIO_DEVICE_QUERY_GFX_PLANE", 14, VFIO_DEVICE_GFX_PLANE_INFO

@@ -244,6 +244,23 @@ def on_the_e1000e(at: int, *, power: int | None = None) -> Callable[[Profile], i
     return scenario
 
 
+def features_that_are_there(profile: Profile) -> list[int]:
+    vmm = start_vmm(profile)
+    device = vmm.program.device_fd(vmm.group, ADDRESS[1])
+    probe = vfio.VFIO_DEVICE_FEATURE_PROBE
+    heads = [vfio.VFIO_DEVICE_FEATURE_LAYOUT.pack_fields(8, probe | n) for n in range(16)]
+    answers = [
+        vmm.program.ioctl(device, vfio.VFIO_DEVICE_FEATURE, vmm.program.put(head)) for head in heads
+    ]
+    return [number for number, answer in enumerate(answers) if answer == 0]
+
+
+def a_name_with_a_blank(profile: Profile) -> int | str:
+    vmm = start_vmm(profile)
+    answer = vmm.program.device_fd(vmm.group, f"{ADDRESS[1]} ")
+    return answer if answer < 0 else "there"
+
+
 def an_fd_below_minus_one_as_request_interrupt(profile: Profile) -> int:
     vmm = start_vmm(profile)
     device = vmm.program.device_fd(vmm.group, ADDRESS[1])
@@ -396,6 +413,7 @@ SCENARIOS = {
     "device_lookup_first": Scenario(
         a_wrong_name_without_a_container, {"2013": -EINVAL, "6.1": -ENODEV}
     ),
+    "device_name_has_options": Scenario(a_name_with_a_blank, {"2013": -ENODEV, "5.10": "there"}),
     "device_open_holds_vm": Scenario(vms_that_an_open_device_keeps, {"2013": 0, "6.12": 1}),
     "status_without_devices_errno": Scenario(
         status_when_the_last_device_has_left, {"2013": 1, "6.1": -ENODEV}
@@ -406,6 +424,10 @@ SCENARIOS = {
     "region_access_width": Scenario(eight_bytes_of_edu, {"2013": 0x010000ED, "6.12": -1}),
     "hot_reset_counts_first": Scenario(a_hot_reset_of_no_group, {"2013": -ENODEV, "6.12": -EINVAL}),
     "anonymous_files_noexec": Scenario(mapping_a_bar_to_execute, {"2013": PAGE, "6.18": -EPERM}),
+    "device_features": Scenario(
+        features_that_are_there,
+        {"2013": [], "6.1": [3, 4, 5], "7.3": [3, 4, 5, 11]},
+    ),
     "config_hides_pme": Scenario(on_the_e1000e(POWER, power=0x0100), {"2013": 0x0100, "6.1": 0}),
     "low_power_blocks_memory": Scenario(on_the_e1000e(0, power=3), {"2013": 0x0241, "6.1": -EIO}),
     "aer_reports_advisory": Scenario(

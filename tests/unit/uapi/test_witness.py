@@ -36,7 +36,7 @@ ABSENT = {
             r"constant PCI_HEADER_TYPE_MFD",
             r"constant SECCOMP_(IOCTL_NOTIF_SET_FLAGS|USER_NOTIF_FD_SYNC_WAKE_UP)",
             IOMMUFD,
-            r"constant VFIO_DEVICE_FEATURE_(BUS_MASTER|DMA_BUF|MIG_DATA_SIZE)",
+            r"constant VFIO_DEVICE_FEATURE_(BUS_MASTER|DMA_BUF|MIG_DATA_SIZE|MIG_PRECOPY_INFOv2)",
             r"constant VFIO_DEVICE_(FLAGS_CDX|INFO_CAP_PCI_ATOMIC_COMP)",
             r"constant VFIO_PCI_HOT_RESET_FLAG_DEV_ID(_OWNED)?",
         ],
@@ -49,7 +49,7 @@ ABSENT = {
     "6.12.117": {
         "not yet": [
             r"constant KVM_DEV_TYPE_(LOONGARCH_\w+|ARM_VGIC_V5)",
-            r"constant VFIO_DEVICE_FEATURE_DMA_BUF",
+            r"constant VFIO_DEVICE_FEATURE_(DMA_BUF|MIG_PRECOPY_INFOv2)",
             r"offset vfio_device_(attach|detach)_iommufd_pt\.pasid",
             r"offset vfio_device_bind_iommufd\.token_uuid_ptr",
         ],

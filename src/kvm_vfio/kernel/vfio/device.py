@@ -20,16 +20,12 @@ from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support, not_modell
 from kvm_vfio.kernel.pci.config import hardware
 from kvm_vfio.kernel.vfio.argsz import capability_chain, info_bytes, read_argsz
 from kvm_vfio.kernel.vfio.config import ConfigSpace
+from kvm_vfio.kernel.vfio.feature import Features
 from kvm_vfio.kernel.vfio.irqs import Irqs
 from kvm_vfio.machine.model import Bar, BarKind
 from kvm_vfio.uapi.pci import PCI_MSIX_ENTRY_SIZE, PCI_STATUS, PCI_STATUS_INTERRUPT
 from kvm_vfio.uapi.vfio import (
     VFIO_DEVICE_FEATURE,
-    VFIO_DEVICE_FEATURE_GET,
-    VFIO_DEVICE_FEATURE_LAYOUT,
-    VFIO_DEVICE_FEATURE_MASK,
-    VFIO_DEVICE_FEATURE_PROBE,
-    VFIO_DEVICE_FEATURE_SET,
     VFIO_DEVICE_FLAGS_PCI,
     VFIO_DEVICE_FLAGS_RESET,
     VFIO_DEVICE_GET_INFO,
@@ -104,6 +100,7 @@ class VfioDevice:
     __slots__ = (
         "bars",
         "config",
+        "features",
         "function",
         "held_vm",
         "irqs",
@@ -124,6 +121,7 @@ class VfioDevice:
             hardware(function.static, profile, function.addresses), profile, self.reset
         )
         self.irqs = Irqs(function.static, profile)
+        self.features = Features(profile)
         self.bars: dict[int, Mapping] = {}
         self.model = function.model
         behaviour = function.static.behaviour
@@ -215,6 +213,7 @@ class VfioDevice:
         self.open_count -= 1
         if self.open_count == 0:
             self.irqs.close()
+            self.features.leave()
             self.interrupts_changed()
             self.bars.clear()
         if vfio_group.kernel.profile.member_is_group:
@@ -371,16 +370,13 @@ class VfioDeviceFile(File):
         return self._require_resettable_bus("VFIO_DEVICE_PCI_HOT_RESET")
 
     def feature(self, task: Task, arg: int) -> int:
-        """VFIO_DEVICE_FEATURE. EFAULT; EINVAL for argsz, flags; ENOTTY: a feature it has not."""
-        wanted = VFIO_DEVICE_FEATURE_LAYOUT.unpack(
-            task.copy_from_user(arg, VFIO_DEVICE_FEATURE_LAYOUT.size)
-        )
-        get, put = wanted.flags & VFIO_DEVICE_FEATURE_GET, wanted.flags & VFIO_DEVICE_FEATURE_SET
-        probe = wanted.flags & VFIO_DEVICE_FEATURE_PROBE
-        unknown = wanted.flags & ~(VFIO_DEVICE_FEATURE_MASK | get | put | probe)
-        if wanted.argsz < VFIO_DEVICE_FEATURE_LAYOUT.size or unknown or (get and put and not probe):
-            raise KernelError(EINVAL, f"argsz {wanted.argsz} or flags {wanted.flags:#x}")
-        raise KernelError(ENOTTY, f"feature {wanted.flags & VFIO_DEVICE_FEATURE_MASK} is not there")
+        """VFIO_DEVICE_FEATURE: see `Features.ioctl`."""
+        return self.device.features.ioctl(task, arg)
+
+    def unlocked_ioctl(self, task: Task, request: int, arg: int) -> int:
+        """Any request wakes the device up."""
+        self.device.features.touched()
+        return super().unlocked_ioctl(task, request, arg)
 
     # -- what is in it -----------------------------------------------------------------------------
 
@@ -390,6 +386,7 @@ class VfioDeviceFile(File):
         EIO: a memory BAR while COMMAND has memory off, or in low power.
         """
         index, at, size = self._locate(offset or 0, size)
+        self.device.features.touched()
         if index == VFIO_PCI_CONFIG_REGION_INDEX:
             return self.device.config.read(at, size)
         return b"".join(
@@ -407,6 +404,7 @@ class VfioDeviceFile(File):
     def write(self, task: Task, data: bytes, offset: int | None) -> int:
         """pwrite(2) of a region: as `read`. The MSI-X table is the kernel's: nothing changes it."""
         index, at, size = self._locate(offset or 0, len(data))
+        self.device.features.touched()
         if index == VFIO_PCI_CONFIG_REGION_INDEX:
             self.device.config.write(at, data)
             self.device.irqs.disable_intx(self.device.config.disables_intx)
@@ -559,8 +557,8 @@ class VfioDeviceFile(File):
             feature,
             Argument.ARGSZ,
             Support.PARTIAL,
-            "no feature is offered",
-            errnos=(EFAULT, EINVAL, ENOTTY),
+            "a dma-buf is not made",
+            errnos=(EFAULT, EINVAL, ENOTTY, EBADF),
         ),
         not_modelled(VFIO_DEVICE_IOEVENTFD, Argument.ARGSZ, "devices do not act on writes"),
     )

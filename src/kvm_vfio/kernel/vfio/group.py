@@ -257,6 +257,8 @@ class GroupFile(File):
     def get_device_fd(self, task: Task, arg: int) -> int:
         """VFIO_GROUP_GET_DEVICE_FD: `arg` is the address of the device's name. Returns the fd.
 
+        Blanks may follow the name, and a vf_token.
+
         EFAULT, EINVAL for the string; then EINVAL for a group without a container with an IOMMU
         (until 5.18 also for one not viable) and ENODEV for a name that is no device of the group,
         in that order until 5.18, in the other since.
@@ -278,9 +280,14 @@ class GroupFile(File):
         return task.files.install(VfioDeviceFile(device))
 
     def _device(self, name: bytes) -> VfioDevice:
-        device = self.vfio_group.devices.get(name.decode("latin-1"))
-        if device is None:
+        """vfio_pci_core_match. ENODEV: no device; EINVAL: an option that no device here has."""
+        address, blank, options = name.decode("latin-1").partition(" ")
+        options_known = self.vfio_group.kernel.profile.device_name_has_options
+        device = self.vfio_group.devices.get(address)
+        if device is None or (blank and not options_known):
             raise KernelError(ENODEV, f"{name!r} is no device of {self.vfio_group.name}")
+        if options.strip(" "):
+            raise KernelError(EINVAL, f"{options!r}: only functions with SR-IOV have a vf_token")
         return device
 
     def _require_iommu(self) -> None:

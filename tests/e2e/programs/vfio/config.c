@@ -20,6 +20,15 @@ static void set(int offset, uint32_t value, int width)
 		printf("write %d at %#x: %s\n", width, offset, strerrorname_np(errno));
 }
 
+static int memory;		/* bytes before this one that hold whatever is written */
+
+static void end_memory(int offset)
+{
+	if (memory)
+		printf("%03x-%03x: memory\n", offset - memory, offset - 1);
+	memory = 0;
+}
+
 /* Print what all ones and all zeros leave behind, where that is not what was there. */
 static void probe(int offset, int width)
 {
@@ -31,6 +40,11 @@ static void probe(int offset, int width)
 	zeros = get(offset, width);
 	set(offset, before, width);
 	after = get(offset, width);
+	if (!before && ones == (width == 4 ? ~0u : (1u << 8 * width) - 1) && !zeros && !after) {
+		memory += width;
+		return;
+	}
+	end_memory(offset);
 	if (ones != before || zeros != before || after != before)
 		printf("%03x/%d: %0*x, ones %0*x, zeros %0*x, back %0*x\n", offset, width, 2 * width,
 		       before, 2 * width, ones, 2 * width, zeros, 2 * width, after);
@@ -41,7 +55,7 @@ static void dump(int size)
 	unsigned char line[16], blank[16] = { 0 };
 
 	for (int offset = 0; offset < size; offset += 16) {
-		char name[8];
+		char name[16];
 
 		if (pread(device, line, 16, at + offset) != 16 || !memcmp(line, blank, 16))
 			continue;
@@ -62,9 +76,11 @@ int main(int argc, char **argv)
 	at = info.offset;
 	show(info.size, "size");
 	dump(info.size);
-	for (int width = 4; width; width /= 2)
+	for (int width = 4; width; width /= 2) {
 		for (int offset = 0; offset < (int)info.size; offset += width)
 			probe(offset, width);
+		end_memory(info.size);
+	}
 	dump(info.size);
 
 	printf("pieces\n");
@@ -84,7 +100,7 @@ int main(int argc, char **argv)
 			show(pread(device, bytes, size, at + info.size - before), "read %d, %d before", size, before);
 	show(pwrite(device, bytes, 4, at + info.size - 3), "write 4, 3 before the end");
 	show(pread(device, bytes, info.size + 1, at), "more than all");
-	show(pread(device, (void *)8, 4, at), "to nowhere");
-	show(pwrite(device, (void *)8, 4, at), "from nowhere");
+	show(pread(device, nowhere, 4, at), "to nowhere");
+	show(pwrite(device, nowhere, 4, at), "from nowhere");
 	return 0;
 }

@@ -29,8 +29,8 @@ static void at_the_edges(struct vfio_region_info *info)
 		show(pread(device, bytes, sizes[i], info->offset + (1ll << 40) - 1), "last of the space %d", sizes[i]);
 		show(pwrite(device, bytes, sizes[i], info->offset + info->size), "write beyond %d", sizes[i]);
 	}
-	show(pread(device, (void *)8, 4, info->offset), "to nowhere");
-	show(pwrite(device, (void *)8, 4, info->offset), "from nowhere");
+	show(pread(device, nowhere, 4, info->offset), "to nowhere");
+	show(pwrite(device, nowhere, 4, info->offset), "from nowhere");
 }
 
 static void map(struct vfio_region_info *info, const char *name, long long offset, size_t size, int protection, int flags)

@@ -213,7 +213,7 @@ def test_every_call_opens_the_device_anew(profile: Profile) -> None:
     assert program.unset_container(vmm.group) == -EBUSY
 
 
-NAMES = ["", "nonsense", "0000:00:11.0", "0000:00:10.0 ", "00:10.0", "0000:00:10.\xff"]
+NAMES = ["", "nonsense", "0000:00:11.0", "0000:00:10.0x", "00:10.0", "0000:00:10.\xff"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -225,6 +225,20 @@ def test_a_name_that_is_no_device_of_the_group_is_enodev(
     program = vmm.program
     assert program.device_fd(vmm.group, name) == -ENODEV
     assert program.device_fd(program.group(2), name if name != ADDRESS[2] else "x") == expected
+
+
+UUID = "bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3"
+OPTIONS = ["vf_token=", "vf_token=no", f"vf_token={UUID}", "other=1", f"  vf_token={UUID} x"]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@since({"2013": -ENODEV, "5.10": -EINVAL})
+def test_a_function_without_virtual_ones_has_no_options(
+    profile: Profile, expected: int, options: str
+) -> None:
+    vmm = start_vmm(profile)
+    assert vmm.program.device_fd(vmm.group, f"{ADDRESS[1]} {options}") == expected
+    assert vmm.program.device_fd(vmm.group, f"{ADDRESS[2]} {options}") == -ENODEV
 
 
 @pytest.mark.parametrize("iommu", [False, True])
