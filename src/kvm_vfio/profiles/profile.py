@@ -105,6 +105,7 @@ class Profile:
     dma_cc_extension: bool  # CHECK_EXTENSION(4), VFIO_DMA_CC_IOMMU, exists
     nesting_extension: bool  # CHECK_EXTENSION(6)
     nesting_errno: int  # SET_IOMMU(6)
+    dirty_page_tracking: bool  # VFIO_IOMMU_DIRTY_PAGES, VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP exist
     unmap_all: bool  # VFIO_DMA_UNMAP_FLAG_ALL and CHECK_EXTENSION(9)
     update_vaddr: bool  # the VADDR flags and CHECK_EXTENSION(10)
     unmap_checks_mm: bool  # UNMAP_DMA stops at a mapping that another mm made

@@ -64,6 +64,7 @@ TABLES = {
 
 # Where a check stands before the first look at memory: in which profiles, with which answer.
 EARLIER = {
+    ("type1", "VFIO_IOMMU_DIRTY_PAGES"): ({"2013", "4.19"}, -ENOTTY),
     ("any file", "FS_IOC_SETFLAGS"): ({"2013", "4.19", "5.10"}, -ENOTTY),
     ("any file", "FS_IOC_FSSETXATTR"): ({"2013", "4.19", "5.10"}, -ENOTTY),
     ("system", "KVM_GET_DEVICE_ATTR"): ({"2013", "4.19", "5.10"}, -EINVAL),
@@ -86,6 +87,7 @@ LEAST = {"VFIO_DEVICE_GET_INFO": 16, "VFIO_IOMMU_GET_INFO": 16}
 
 # Fields without which the answer is EINVAL whatever argsz is, or not known.
 FIELDS: dict[str, dict[str, int]] = {
+    "VFIO_IOMMU_DIRTY_PAGES": {"flags": vfio.VFIO_IOMMU_DIRTY_PAGES_FLAG_START},
     "FIDEDUPERANGE": {"dest_count": 0},
     "VFIO_DEVICE_PCI_HOT_RESET": {"count": 1},
     "KVM_GET_DEVICE_ATTR": {"group": 9},

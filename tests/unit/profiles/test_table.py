@@ -305,6 +305,15 @@ def setting_an_iommu(kind: int) -> Callable[[Profile], int]:
     return scenario
 
 
+def stopping_dirty_tracking(profile: Profile) -> int:
+    vmm = start_vmm(profile)
+    layout, flags = vfio.VFIO_IOMMU_TYPE1_DIRTY_BITMAP, vfio.VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP
+    # Version 2 where there is one: version 1 has no tracking.
+    return vmm.program.ioctl(
+        vmm.container, vfio.VFIO_IOMMU_DIRTY_PAGES, vmm.program.struct(layout, flags=flags)
+    )
+
+
 def unmapping_by_a_child(profile: Profile) -> int:
     vmm = start_vmm(profile)
     must(vmm.program.map_dma(vmm.container, 0))
@@ -448,6 +457,7 @@ SCENARIOS = {
         setting_an_iommu(vfio.VFIO_TYPE1_NESTING_IOMMU),
         {"2013": -ENODEV, "6.1": -EINVAL, "6.18": -ENODEV},
     ),
+    "dirty_page_tracking": Scenario(stopping_dirty_tracking, {"2013": -ENOTTY, "5.10": 0}),
     "unmap_all": Scenario(extension(vfio.VFIO_UNMAP_ALL), {"2013": 0, "6.1": 1}),
     "update_vaddr": Scenario(extension(vfio.VFIO_UPDATE_VADDR), {"2013": 0, "6.1": 1}),
     "unmap_checks_mm": Scenario(unmapping_by_a_child, {"2013": PAGE, "4.19": 0, "6.1": PAGE}),

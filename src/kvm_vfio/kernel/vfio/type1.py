@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.intervals import Intervals
-from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support, not_modelled
+from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row
 from kvm_vfio.kernel.iommu.domain import Domain
 from kvm_vfio.kernel.vfio.argsz import alignment, capability_chain, info_bytes, read_argsz
+from kvm_vfio.kernel.vfio.dirty import BITMAP_LIMIT, DIRTY_PAGES, report_unmapped, wanted_bitmap
 from kvm_vfio.uapi.vfio import (
     VFIO_DMA_CC_IOMMU,
     VFIO_DMA_MAP_FLAG_READ,
@@ -28,7 +29,6 @@ from kvm_vfio.uapi.vfio import (
     VFIO_DMA_UNMAP_FLAG_ALL,
     VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP,
     VFIO_DMA_UNMAP_FLAG_VADDR,
-    VFIO_IOMMU_DIRTY_PAGES,
     VFIO_IOMMU_GET_INFO,
     VFIO_IOMMU_INFO_CAPS,
     VFIO_IOMMU_INFO_PGSIZES,
@@ -67,7 +67,6 @@ if TYPE_CHECKING:
 _PAGE = 4096
 _TOP = 1 << 64
 _MSI = range(0xFEE0_0000, 0xFEF0_0000)  # x86: a write here is an interrupt, so it is never memory
-_DIRTY_BITMAP_LIMIT = 256 << 20  # bytes of bitmap the driver takes
 
 
 class DmaMapping:
@@ -133,6 +132,8 @@ class Type1:
         self.mappings: Intervals[DmaMapping] = Intervals()
         self.iova_ranges = self._find_iova_ranges()
         self.lock = kernel.lock("iommu->lock")
+        # The bits that each mapping has reported; None while dirty pages are not tracked.
+        self.dirty: dict[DmaMapping, int] | None = None
 
     # -- groups and domains ------------------------------------------------------------------------
 
@@ -243,7 +244,7 @@ class Type1:
                 VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION,
                 VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION_LAYOUT.pack(
                     vfio_iommu_type1_info_cap_migration(
-                        *blank, 0, 0, page_sizes & -page_sizes, _DIRTY_BITMAP_LIMIT
+                        *blank, 0, 0, page_sizes & -page_sizes, BITMAP_LIMIT
                     )
                 ),
             ),
@@ -280,8 +281,8 @@ class Type1:
             raise KernelError(EINVAL, f"argsz {wanted.argsz} or flags {wanted.flags:#x}")
         if not wanted.size:
             raise KernelError(EINVAL, "size is 0")
-        self._refuse_wrap(wanted.iova, wanted.size)
-        self._refuse_wrap(wanted.vaddr, wanted.size)
+        self.refuse_wrap(wanted.iova, wanted.size)
+        self.refuse_wrap(wanted.vaddr, wanted.size)
         if bool(wanted.flags & protection) == bool(wanted.flags & set_vaddr):
             raise KernelError(EINVAL, "the flags must ask for read, write or both, or for VADDR")
         with self.lock:
@@ -359,7 +360,8 @@ class Type1:
         """vfio_find_dma adds up 64 bits: for a range that ends at 2**64, the end is 0."""
         return end == _TOP and start > 0 and self.kernel.profile.dma_range_end_wraps
 
-    def _refuse_wrap(self, start: int, size: int) -> None:
+    def refuse_wrap(self, start: int, size: int) -> None:
+        """EINVAL (EOVERFLOW in newer kernels): the range goes beyond 2**64."""
         if start + size > _TOP:
             raise KernelError(
                 self.kernel.profile.dma_overflow_errno, f"{start:#x} + {size:#x} wraps"
@@ -368,28 +370,30 @@ class Type1:
     def unmap_dma(self, task: Task, arg: int) -> int:
         """VFIO_IOMMU_UNMAP_DMA. The number of bytes unmapped comes back in `size`.
 
-        EFAULT; EINVAL: argsz, unknown flags or a mixture; EINVAL: not page aligned, size 0 (with
-        FLAG_ALL: iova or size not 0), a range that wraps; EINVAL (version 2): a range that cuts a
-        mapping; EINVAL: FLAG_VADDR for what lost its address already; EFAULT, with all of it done:
-        the answer cannot be written.
+        EFAULT; EINVAL: argsz, unknown flags or a mixture; what `wanted_bitmap` says; EINVAL: not
+        page aligned, size 0 (with FLAG_ALL: iova or size not 0), a range that wraps; EINVAL
+        (version 2): a range that cuts a mapping; EINVAL: FLAG_VADDR for what lost its address
+        already; EFAULT: the bitmap; EFAULT, with all of it done: the answer cannot be written.
         """
         wanted = VFIO_IOMMU_TYPE1_DMA_UNMAP.unpack(
             task.copy_from_user(arg, VFIO_IOMMU_TYPE1_DMA_UNMAP.size)
         )
         profile = self.kernel.profile
-        known = VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP if profile.type1_capabilities else 0
+        known = VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP if profile.dirty_page_tracking else 0
         known |= VFIO_DMA_UNMAP_FLAG_ALL if profile.unmap_all else 0
         known |= VFIO_DMA_UNMAP_FLAG_VADDR if profile.update_vaddr else 0
         if wanted.argsz < VFIO_IOMMU_TYPE1_DMA_UNMAP.size or wanted.flags & ~known:
             raise KernelError(EINVAL, f"argsz {wanted.argsz} or flags {wanted.flags:#x}")
-        if wanted.flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP:
-            raise KernelError(EINVAL, "dirty page tracking has not been started")
+        others = VFIO_DMA_UNMAP_FLAG_ALL | VFIO_DMA_UNMAP_FLAG_VADDR
+        if wanted.flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP and wanted.flags & others:
+            raise KernelError(EINVAL, "GET_DIRTY_BITMAP stands alone")
+        bitmap = wanted_bitmap(self, task, arg, wanted)
         with self.lock:
-            unmapped = self._unmap(wanted, task)
+            unmapped = self._unmap(wanted, task, bitmap)
         task.copy_to_user(arg, VFIO_IOMMU_TYPE1_DMA_UNMAP.pack(wanted._replace(size=unmapped)))
         return 0
 
-    def _unmap(self, wanted: vfio_iommu_type1_dma_unmap, task: Task) -> int:
+    def _unmap(self, wanted: vfio_iommu_type1_dma_unmap, task: Task, bitmap: int | None) -> int:
         start, size = wanted.iova, wanted.size
         everything = bool(wanted.flags & VFIO_DMA_UNMAP_FLAG_ALL)
         if start % _PAGE:
@@ -401,24 +405,35 @@ class Type1:
         else:
             if not size or size % _PAGE:
                 raise KernelError(EINVAL, "size is whole pages, and not 0")
-            self._refuse_wrap(start, size)
+            self.refuse_wrap(start, size)
             if self.v2:
-                self._refuse_cut(start, size)
-        unmapped = 0
-        invalidate = bool(wanted.flags & VFIO_DMA_UNMAP_FLAG_VADDR)
+                self.refuse_cut(start, size)
         covered = self._covered(start, size)
-        if invalidate and not all(mapping.vaddr_valid for mapping in covered):
-            raise KernelError(EINVAL, "a mapping there has lost its address already")
+        if wanted.flags & VFIO_DMA_UNMAP_FLAG_VADDR:
+            return self._invalidate(covered)
+        unmapped = 0
         for mapping in covered:
-            if invalidate:
-                mapping.vaddr_valid = False
-            elif mapping.mm is not task.mm and self.kernel.profile.unmap_checks_mm:
+            if mapping.mm is not task.mm and self.kernel.profile.unmap_checks_mm:
                 break
-            else:
-                self.mappings.remove(mapping)
-                self._unlock(mapping)
+            if bitmap is not None:
+                report_unmapped(self, task, mapping, bitmap, start)
+            self._remove(mapping)
             unmapped += mapping.size
         return unmapped
+
+    def _invalidate(self, mappings: list[DmaMapping]) -> int:
+        """Take the addresses of mappings away. EINVAL: one has lost it already."""
+        if not all(mapping.vaddr_valid for mapping in mappings):
+            raise KernelError(EINVAL, "a mapping there has lost its address already")
+        for mapping in mappings:
+            mapping.vaddr_valid = False
+        return sum(mapping.size for mapping in mappings)
+
+    def _remove(self, mapping: DmaMapping) -> None:
+        self.mappings.remove(mapping)
+        self._unlock(mapping)
+        if self.dirty is not None:
+            self.dirty.pop(mapping, None)
 
     def _covered(self, start: int, size: int) -> list[DmaMapping]:
         """The mappings that a request for this range unmaps; version 1: none from within one."""
@@ -433,7 +448,8 @@ class Type1:
             at = mapping.start + mapping.size
         return [] if covered and covered[0].start < start else covered
 
-    def _refuse_cut(self, start: int, size: int) -> None:
+    def refuse_cut(self, start: int, size: int) -> None:
+        """EINVAL: the range begins or ends within a mapping."""
         if self.mappings.exact(start, size) is not None:
             return
         low = self.mappings.first(start, 1)
@@ -456,9 +472,7 @@ TYPE1_IOCTLS = IoctlTable(
         VFIO_IOMMU_UNMAP_DMA,
         Type1.unmap_dma,
         Argument.ARGSZ,
-        Support.PARTIAL,
-        "no dirty bitmap",
         errnos=(EFAULT, EINVAL, EOVERFLOW),
     ),
-    not_modelled(VFIO_IOMMU_DIRTY_PAGES, Argument.ARGSZ, "dirty page tracking"),
+    DIRTY_PAGES,
 )
