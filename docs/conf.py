@@ -62,6 +62,13 @@ def _table(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 
+def _errnos(numbers: tuple[int, ...]) -> str:
+    """Their names. A result that is a count can look like any errno."""
+    if len(numbers) > len(errorcode):
+        return "any number"
+    return ", ".join(errorcode.get(number, str(number)) for number in numbers)
+
+
 def _requests() -> str:
     parts = []
     for title, kind in _FILES.items():
@@ -69,7 +76,7 @@ def _requests() -> str:
             [
                 f"`{row.request.name}`",
                 row.support.name.lower(),
-                ", ".join(errorcode[number] for number in row.errnos),
+                _errnos(row.errnos),
                 row.note,
             ]
             for table in kind.tables()

@@ -60,8 +60,12 @@ def need_go() -> None:
     need_program("go", apt="golang-go")
 
 
-def need_chromium() -> str:
+def find_chromium() -> str | None:
     """The path of a Chromium that runs without a display."""
+    return shutil.which("chromium")
+
+
+def need_chromium() -> str:
     return need_program("chromium", apt="chromium")
 
 
