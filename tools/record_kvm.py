@@ -27,10 +27,10 @@ from kvm_vfio.guest import process
 from kvm_vfio.guest.batch import Answer, Batch
 from kvm_vfio.guest.packages import kernel
 from kvm_vfio.guest.process import GuestSyscalls, boot
-from kvm_vfio.uapi import kvm
+from kvm_vfio.uapi import kvm, kvm_vm
 from kvm_vfio.uapi import kvm_x86 as x86
 from kvm_vfio.uapi.fcntl import O_RDWR
-from kvm_vfio.uapi.layout import Layout, Request, io
+from kvm_vfio.uapi.layout import Layout, Request
 
 _INTO = Path(__file__).parents[1] / "src" / "kvm_vfio" / "profiles" / "recorded"
 _CAPABILITIES = 320
@@ -43,7 +43,7 @@ _MORE_MSRS = (
     *(0x1B, 0xC1, 0xE1, 0xE7, 0xE8, 0x122, 0x179, 0x186, 0x198, 0x199, 0x19A, 0x19C, 0x1C4, 0x1C5),
     *range(0x1D9, 0x1DF),
     *range(0x200, 0x211),
-    *(0x250, 0x258, 0x259, *range(0x268, 0x270), 0x2FF),
+    *(0x280, 0x281, 0x29F, 0x250, 0x258, 0x259, *range(0x268, 0x270), 0x2FF),
     *range(0x400, 0x408),
     *range(0x47C, 0x480),
     *(0x480, 0x4E0, 0x560, 0x570, 0x60D, 0x6A0, 0x6A2, 0x6A4, 0x802, 0x808, 0x80E, 0x830, 0xDA0),
@@ -53,7 +53,6 @@ _MORE_MSRS = (
     *(0xC0010130, 0xC0010131, 0xC0010140, 0xC0010141, 0xC0011020, 0xC0011022, 0xC0011023),
     *(0xC001102A, 0xC001102C, 0xC0011029),
 )
-_CREATE_IRQCHIP = io("KVM_CREATE_IRQCHIP", kvm.KVMIO, 0x60)
 _CLOCKS = {0x10, 0x3B, 0x40000010, 0x40000020, 0x40000022}
 
 _FRESH: tuple[tuple[str, Request, Layout[Any]], ...] = (
@@ -143,37 +142,45 @@ class Recorder:
     # -- a vCPU ------------------------------------------------------------------------------------
 
     def msrs(self, indices: Sequence[int], *, with_cpuid: bool) -> Iterator[str]:
-        """Each MSR of a fresh vCPU: its value, and of single bits those taken and those kept."""
+        """Each MSR of a fresh vCPU: its value, `0` if it takes 0, the bits taken, the bits kept.
+
+        A register that reads the same whatever is written keeps none.
+        """
         vcpu = self._vcpu(self._vm())
         if with_cpuid:
             self.ask(vcpu, x86.KVM_SET_CPUID2, self.supported(), _ROOM)
         for index in indices:
-            got, value, taken, kept = self._bits(vcpu, index)
-            if index in _CLOCKS:
-                yield f"{index:x} clock {taken:x} 0"
-                continue
-            yield f"{index:x} {f'{value:x}' if got else '-'} {taken:x} {kept:x}"
+            yield f"{index:x} {self._msr(vcpu, index)}"
 
-    def _bits(self, vcpu: int, index: int) -> tuple[bool, int, int, int]:
+    def _msr(self, vcpu: int, index: int) -> str:
         at, batch = self.memory.address, Batch()
         first, value = self._get(batch, vcpu, index)
+        zero = self._set(batch, vcpu, index, 0)
+        _, after_zero = self._get(batch, vcpu, index)
         self.linux.guest.perform(batch)
-        before = int.from_bytes(value.data, "little")
+        before = value.data
         batch = Batch()
         tried = [
-            (self._set(batch, vcpu, index, 1 << bit), *self._get(batch, vcpu, index))
+            (1 << bit, self._set(batch, vcpu, index, 1 << bit), *self._get(batch, vcpu, index))
             for bit in range(64)
         ]
-        self._set(batch, vcpu, index, before)
+        self._set(batch, vcpu, index, int.from_bytes(before, "little"))
         batch.poke(at, bytes(24))
         self.linux.guest.perform(batch)
-        taken = sum(1 << bit for bit, (put, _, _) in enumerate(tried) if put.raw == 1)
+        accepted = [(bit, got.raw, data.data) for bit, put, got, data in tried if put.raw == 1]
+        taken = sum(bit for bit, _, _ in accepted)
+        read = (after_zero.data, *(data for _, _, data in accepted))
+        changes = any(data != before for data in read)
         kept = sum(
-            1 << bit
-            for bit, (put, got, data) in enumerate(tried)
-            if put.raw == got.raw == 1 and int.from_bytes(data.data, "little") == 1 << bit
+            bit
+            for bit, got, data in accepted
+            if got == 1 and int.from_bytes(data, "little") == bit and changes
         )
-        return first.raw == 1, before, taken, kept
+        takes_zero = "0" if zero.raw == 1 else "-"
+        if index in _CLOCKS:
+            return f"clock {takes_zero} {taken:x} 0"
+        text = f"{int.from_bytes(before, 'little'):x}" if first.raw == 1 else "-"
+        return f"{text} {takes_zero} {taken:x} {kept:x}"
 
     def _get(self, batch: Batch, vcpu: int, index: int) -> tuple[Answer, Answer]:
         at = self.memory.address
@@ -189,13 +196,13 @@ class Recorder:
     def lapic(self) -> bytes:
         """The local APIC of a fresh vCPU of a VM with an interrupt controller in the kernel."""
         vm = self._vm()
-        self.linux.ioctl(vm, _CREATE_IRQCHIP)
+        self.linux.ioctl(vm, kvm_vm.KVM_CREATE_IRQCHIP)
         return self.ask(self._vcpu(vm), x86.KVM_GET_LAPIC, size=x86.KVM_LAPIC_STATE.size)
 
     def statistics(self, fd: int) -> Iterator[str]:
         """The descriptors of a statistics file: flags, exponent, size, offset, bucket, name."""
         try:
-            stats = self.linux.ioctl(fd, x86.KVM_GET_STATS_FD)
+            stats = self.linux.ioctl(fd, kvm_vm.KVM_GET_STATS_FD)
         except OSError:
             return
         header = struct.unpack("<6I", self.linux.pread(stats, 24, 0))
@@ -223,6 +230,7 @@ class Recorder:
         features = self.indices(x86.KVM_GET_MSR_FEATURE_INDEX_LIST)
         yield "MSR_INDICES", (f"{index:x}" for index in listed)
         yield "FEATURE_MSRS", (f"{index:x} {self.feature(index):x}" for index in features)
+        yield "TSC_KHZ", [str(self.linux.ioctl(self._vcpu(self._vm()), kvm_vm.KVM_GET_TSC_KHZ))]
         mce = self.ask(self.system, x86.KVM_X86_GET_MCE_CAP_SUPPORTED, size=8)
         yield "MCE_CAP", [f"{struct.unpack('<Q', mce)[0]:x}"]
         yield "ATTRIBUTES", self.attributes()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from kvm_vfio.uapi import fcntl, kvm, kvm_vm, pci, seccomp, vfio
+from kvm_vfio.uapi import fcntl, kvm, kvm_vm, kvm_x86, pci, seccomp, vfio
 from kvm_vfio.uapi.layout import Layout
 
 # One translation unit per architecture: its own directory of asm/ and what is asked there.
@@ -30,13 +30,14 @@ HEADERS = (
     "asm/unistd.h",
 )
 
-MODULES: tuple[ModuleType, ...] = (kvm, kvm_vm, vfio, seccomp, pci, fcntl)
+MODULES: tuple[ModuleType, ...] = (kvm, kvm_vm, kvm_x86, vfio, seccomp, pci, fcntl)
 
 # Ours alone: a lone integer that C has no structure for.
 NO_STRUCT = {"int32", "uint32", "uint64", "seccomp_notif_id"}
 
 # Ours: padding that C leaves without a name.
 UNNAMED = {
+    "kvm_run.rest",
     "sock_fprog.pad",
     "vfio_iommu_type1_info_cap_migration.pad",
     "kvm_msr_filter_range.pad",
@@ -49,8 +50,12 @@ SPELLED: dict[str, str] = {"X32_SYSCALL_BIT": "__X32_SYSCALL_BIT"}
 _INNER: tuple[tuple[str, str, str], ...] = (
     (r"seccomp_notif", r"(nr|arch|instruction_pointer)", r"data.\1"),
     (r"seccomp_notif", r"arg(\d)", r"data.args[\1]"),
-    (r"seccomp_data", r"arg(\d)", r"args[\1]"),
+    (r"kvm_vcpu_events", r"(exception_has_payload|exception_payload)", r"\1"),
+    (r"kvm_vcpu_events", r"(exception|interrupt|nmi|smi|triple_fault)_(\w+)", r"\1.\2"),
+    (r"kvm_run", r"fail_entry_(\w+)", r"fail_entry.\1"),
+    (r"kvm_guest_debug", r"debugreg", r"arch.debugreg"),
     (r"kvm_enable_cap", r"arg(\d)", r"args[\1]"),
+    (r"seccomp_data", r"arg(\d)", r"args[\1]"),
     (r"kvm_irq_routing_entry", r"word(\d)", r"u.pad[\1]"),
     (r"kvm_irq_routing_entry", r"rest", r"u.pad[4]"),
     (r"vfio_(region|iommu_type1)_info_(cap|dma)_\w+", r"(id|version|next)", r"header.\1"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kvm_vfio.kernel.iommu.dma import DmaFault
     from kvm_vfio.kernel.iommu.group import PciFunction
+    from kvm_vfio.kernel.kvm.vcpu import Vcpu
     from kvm_vfio.kernel.kvm.vfio import KvmVfio
     from kvm_vfio.kernel.kvm.vm import Vm
     from kvm_vfio.kernel.vfio.container import Container
@@ -27,6 +28,9 @@ class Observer:
 
     def vm_destroyed(self, vm: Vm) -> None:
         """kvm_arch_destroy_vm: entered, nothing of the VM is torn down yet."""
+
+    def guest_code_wanted(self, vcpu: Vcpu) -> None:
+        """KVM_RUN: a guest was to run, and nothing does."""
 
     def noncoherent_dma_registered(self, vm: Vm) -> None:
         """kvm_arch_register_noncoherent_dma."""

@@ -56,6 +56,16 @@ class Profile:
     # (group, attr) that /dev/kvm has on AMD; None: it knows no attributes at all
     system_attributes: frozenset[tuple[int, int]] | None
     listed_msrs_read_zero: bool  # one of KVM_GET_MSR_INDEX_LIST is 0 where it is no feature MSR
+    xsave_by_component: bool  # KVM_GET_XSAVE: what XSTATE_BV does not have is initial
+    triple_fault_events: bool  # KVM_SET_VCPU_EVENTS knows KVM_VCPUEVENT_VALID_TRIPLE_FAULT
+    vcpu_id_is_long: bool  # KVM_CREATE_VCPU looks at all 64 bits of the number
+    sregs_check_efer: bool  # KVM_SET_SREGS: EFER has only what CPUID has
+    get_cpuid2_counts: bool  # KVM_GET_CPUID2 says how many leaves there are, not only gives them
+    pending_nmis_counted: bool  # KVM_GET_VCPU_EVENTS says how many NMIs wait, not only whether
+    debugger_waits_for_injected: bool  # KVM_SET_GUEST_DEBUG: EBUSY also for one that is injected
+    gif_needs_svme: bool  # KVM_SET_NESTED_STATE cannot clear the GIF without EFER.SVME
+    every_vcpu_is_bsp: bool  # IA32_APIC_BASE without a local APIC of KVM's has the BSP bit
+    cpuid_counts_before_it_is_set: bool  # CR4: a vCPU without CPUID has no features
     device_checks_mm: bool  # ioctl on a device fd from another mm: EIO
     device_end: DeviceEnd
     legacy_assignment: bool  # KVM_ASSIGN_PCI_DEVICE exists

@@ -20,11 +20,13 @@ _PADDING = bytes(12)
 class Msr(NamedTuple):
     """A model-specific register of a fresh vCPU.
 
-    `value` is None where reading is refused, and where it is a clock's. Of writing single bits,
-    `taken` has those that were accepted and `kept` those that then read back as written.
+    `value` is None where reading is refused, and where it is a clock's. `takes_zero` is whether 0
+    may be written. Of writing single bits, `taken` has those that were accepted and `kept` those
+    that then read back as written; a register that never changes keeps none.
     """
 
     value: int | None
+    takes_zero: bool
     taken: int
     kept: int
     clock: bool
@@ -109,6 +111,11 @@ class KvmRecording:
         return {int(index, 16): int(value, 16) for index, value in self._lines("FEATURE_MSRS")}
 
     @cached_property
+    def tsc_khz(self) -> int:
+        """KVM_GET_TSC_KHZ of a fresh vCPU; measured anew at each boot, and never quite the same."""
+        return int(self._texts["TSC_KHZ"])
+
+    @cached_property
     def mce_cap(self) -> int:
         """KVM_X86_GET_MCE_CAP_SUPPORTED."""
         return int(self._texts["MCE_CAP"], 16)
@@ -150,11 +157,12 @@ class KvmRecording:
         return {
             int(index, 16): Msr(
                 value=None if value in ("-", "clock") else int(value, 16),
+                takes_zero=zero == "0",
                 taken=int(taken, 16),
                 kept=int(kept, 16),
                 clock=value == "clock",
             )
-            for index, value, taken, kept in self._lines(name)
+            for index, value, zero, taken, kept in self._lines(name)
         }
 
     # -- statistics --------------------------------------------------------------------------------

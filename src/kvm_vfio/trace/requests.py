@@ -22,6 +22,7 @@ from kvm_vfio.uapi.layout import Layout, Request
 _KNOWN = {
     **kvm.SYSTEM_REQUESTS,
     **kvm_x86.SYSTEM_REQUESTS,
+    **kvm_x86.VCPU_REQUESTS,
     **kvm.VM_REQUESTS,
     **kvm_vm.VM_REQUESTS,
     **vfio.GROUP_REQUESTS,

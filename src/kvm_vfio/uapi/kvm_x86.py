@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, NamedTuple
 
+from kvm_vfio.uapi import kvm, kvm_vm
 from kvm_vfio.uapi.kvm import KVMIO
-from kvm_vfio.uapi.layout import Layout, Request, io, ior, iow, iowr, u8, u16, u32, u64
+from kvm_vfio.uapi.layout import UINT64, Layout, Request, io, ior, iow, iowr, u8, u16, u32, u64
 
 # -- processors, described -------------------------------------------------------------------------
 
@@ -87,19 +88,12 @@ KVM_CPUID_FLAG_SIGNIFCANT_INDEX = 1 << 0
 KVM_CPUID_FLAG_STATEFUL_FUNC = 1 << 1
 KVM_CPUID_FLAG_STATE_READ_NEXT = 1 << 2
 
-
-class _u64(NamedTuple):
-    value: u64
-
-
-_U64 = Layout(_u64, size=8)
-
 KVM_GET_MSR_INDEX_LIST = iowr("KVM_GET_MSR_INDEX_LIST", KVMIO, 0x02, KVM_MSR_LIST)
 KVM_GET_SUPPORTED_CPUID = iowr("KVM_GET_SUPPORTED_CPUID", KVMIO, 0x05, KVM_CPUID2)
 KVM_GET_EMULATED_CPUID = iowr("KVM_GET_EMULATED_CPUID", KVMIO, 0x09, KVM_CPUID2)
 KVM_GET_MSR_FEATURE_INDEX_LIST = iowr("KVM_GET_MSR_FEATURE_INDEX_LIST", KVMIO, 0x0A, KVM_MSR_LIST)
 KVM_GET_SUPPORTED_HV_CPUID = iowr("KVM_GET_SUPPORTED_HV_CPUID", KVMIO, 0xC1, KVM_CPUID2)
-KVM_X86_GET_MCE_CAP_SUPPORTED = ior("KVM_X86_GET_MCE_CAP_SUPPORTED", KVMIO, 0x9D, _U64)
+KVM_X86_GET_MCE_CAP_SUPPORTED = ior("KVM_X86_GET_MCE_CAP_SUPPORTED", KVMIO, 0x9D, UINT64)
 
 # -- the registers of a vCPU -----------------------------------------------------------------------
 
@@ -327,7 +321,164 @@ KVM_GET_XSAVE = ior("KVM_GET_XSAVE", KVMIO, 0xA4, KVM_XSAVE)
 KVM_SET_XSAVE = iow("KVM_SET_XSAVE", KVMIO, 0xA5, KVM_XSAVE)
 KVM_GET_XCRS = ior("KVM_GET_XCRS", KVMIO, 0xA6, KVM_XCRS)
 KVM_SET_XCRS = iow("KVM_SET_XCRS", KVMIO, 0xA7, KVM_XCRS)
-KVM_GET_STATS_FD = io("KVM_GET_STATS_FD", KVMIO, 0xCE)
+KVM_GET_XSAVE2 = ior("KVM_GET_XSAVE2", KVMIO, 0xCF, KVM_XSAVE)
+KVM_GET_SREGS2 = ior("KVM_GET_SREGS2", KVMIO, 0xCC, KVM_SREGS2)
+KVM_SET_SREGS2 = iow("KVM_SET_SREGS2", KVMIO, 0xCD, KVM_SREGS2)
+
+# -- what else a vCPU is asked ---------------------------------------------------------------------
+
+
+class kvm_run(NamedTuple):
+    """The head of a vCPU's memory; of the exits' own data only KVM_EXIT_FAIL_ENTRY's."""
+
+    request_interrupt_window: u8
+    immediate_exit: u8
+    padding1: Annotated[bytes, "6s"]
+    exit_reason: u32
+    ready_for_interrupt_injection: u8
+    if_flag: u8
+    flags: u16
+    cr8: u64
+    apic_base: u64
+    fail_entry_hardware_entry_failure_reason: u64
+    fail_entry_cpu: u32
+    rest: Annotated[bytes, "2308s"]
+
+
+class kvm_interrupt(NamedTuple):
+    """An interrupt vector."""
+
+    irq: u32
+
+
+class kvm_tpr_access_ctl(NamedTuple):
+    """Whether accesses of the task priority are exits."""
+
+    enabled: u32
+    flags: u32
+    reserved: Annotated[bytes, "32s"]
+
+
+class kvm_vapic_addr(NamedTuple):
+    """Where the guest keeps its task priority."""
+
+    vapic_addr: u64
+
+
+class kvm_x86_mce(NamedTuple):
+    """A machine check."""
+
+    status: u64
+    addr: u64
+    misc: u64
+    mcg_status: u64
+    bank: u8
+    pad1: Annotated[bytes, "7s"]
+    pad2: Annotated[bytes, "24s"]
+
+
+class kvm_guest_debug(NamedTuple):
+    """`debugreg` is eight registers."""
+
+    control: u32
+    pad: u32
+    debugreg: Annotated[bytes, "64s"]
+
+
+class kvm_translation(NamedTuple):
+    """A linear address, and the physical one it leads to."""
+
+    linear_address: u64
+    physical_address: u64
+    valid: u8
+    writeable: u8
+    usermode: u8
+    pad: Annotated[bytes, "5s"]
+
+
+class kvm_signal_mask(NamedTuple):
+    """Followed by a sigset_t of `len` bytes."""
+
+    len: u32
+
+
+class kvm_nested_state(NamedTuple):
+    """Followed by what the format has; `hdr` is the format's own head."""
+
+    flags: u16
+    format: u16
+    size: u32
+    hdr: Annotated[bytes, "120s"]
+
+
+KVM_RUN_LAYOUT = Layout(kvm_run, size=2352)
+KVM_INTERRUPT_LAYOUT = Layout(kvm_interrupt, size=4)
+KVM_TPR_ACCESS_CTL = Layout(kvm_tpr_access_ctl, size=40)
+KVM_VAPIC_ADDR = Layout(kvm_vapic_addr, size=8)
+KVM_X86_MCE = Layout(kvm_x86_mce, size=64)
+KVM_GUEST_DEBUG = Layout(kvm_guest_debug, size=72)
+KVM_TRANSLATION = Layout(kvm_translation, size=24)
+KVM_SIGNAL_MASK = Layout(kvm_signal_mask, size=4)
+KVM_NESTED_STATE = Layout(kvm_nested_state, size=128)
+
+KVM_EXIT_FAIL_ENTRY = 9
+
+KVM_MP_STATE_RUNNABLE = 0
+KVM_MP_STATE_UNINITIALIZED = 1
+KVM_MP_STATE_INIT_RECEIVED = 2
+KVM_MP_STATE_HALTED = 3
+KVM_MP_STATE_SIPI_RECEIVED = 4
+KVM_MP_STATE_AP_RESET_HOLD = 9
+
+KVM_VCPUEVENT_VALID_NMI_PENDING = 1 << 0
+KVM_VCPUEVENT_VALID_SIPI_VECTOR = 1 << 1
+KVM_VCPUEVENT_VALID_SHADOW = 1 << 2
+KVM_VCPUEVENT_VALID_SMM = 1 << 3
+KVM_VCPUEVENT_VALID_PAYLOAD = 1 << 4
+KVM_VCPUEVENT_VALID_TRIPLE_FAULT = 1 << 5
+
+KVM_SREGS2_FLAGS_PDPTRS_VALID = 1 << 0
+
+KVM_GUESTDBG_ENABLE = 1 << 0
+KVM_GUESTDBG_SINGLESTEP = 1 << 1
+KVM_GUESTDBG_USE_HW_BP = 1 << 17
+KVM_GUESTDBG_INJECT_DB = 1 << 18
+KVM_GUESTDBG_INJECT_BP = 1 << 19
+
+KVM_STATE_NESTED_FORMAT_SVM = 1
+KVM_STATE_NESTED_GUEST_MODE = 1 << 0
+KVM_STATE_NESTED_RUN_PENDING = 1 << 1
+KVM_STATE_NESTED_EVMCS = 1 << 2
+KVM_STATE_NESTED_MTF_PENDING = 1 << 3
+KVM_STATE_NESTED_GIF_SET = 1 << 8
+
+KVM_VCPU_TSC_CTRL = 0
+KVM_VCPU_TSC_OFFSET = 0
+
+# Capabilities of a vCPU.
+KVM_CAP_HYPERV_SYNIC = 123
+KVM_CAP_HYPERV_SYNIC2 = 148
+KVM_CAP_HYPERV_ENLIGHTENED_VMCS = 163
+KVM_CAP_HYPERV_DIRECT_TLBFLUSH = 175
+KVM_CAP_ENFORCE_PV_FEATURE_CPUID = 190
+KVM_CAP_HYPERV_ENFORCE_CPUID = 199
+KVM_CAP_SREGS2 = 200
+KVM_CAP_BINARY_STATS_FD = 203
+KVM_CAP_XSAVE2 = 208
+
+KVM_TRANSLATE = iowr("KVM_TRANSLATE", KVMIO, 0x85, KVM_TRANSLATION)
+KVM_INTERRUPT = iow("KVM_INTERRUPT", KVMIO, 0x86, KVM_INTERRUPT_LAYOUT)
+KVM_SET_SIGNAL_MASK = iow("KVM_SET_SIGNAL_MASK", KVMIO, 0x8B, KVM_SIGNAL_MASK)
+KVM_TPR_ACCESS_REPORTING = iowr("KVM_TPR_ACCESS_REPORTING", KVMIO, 0x92, KVM_TPR_ACCESS_CTL)
+KVM_SET_VAPIC_ADDR = iow("KVM_SET_VAPIC_ADDR", KVMIO, 0x93, KVM_VAPIC_ADDR)
+KVM_NMI = io("KVM_NMI", KVMIO, 0x9A)
+KVM_SET_GUEST_DEBUG = iow("KVM_SET_GUEST_DEBUG", KVMIO, 0x9B, KVM_GUEST_DEBUG)
+KVM_X86_SETUP_MCE = iow("KVM_X86_SETUP_MCE", KVMIO, 0x9C, UINT64)
+KVM_X86_SET_MCE = iow("KVM_X86_SET_MCE", KVMIO, 0x9E, KVM_X86_MCE)
+KVM_KVMCLOCK_CTRL = io("KVM_KVMCLOCK_CTRL", KVMIO, 0xAD)
+KVM_SMI = io("KVM_SMI", KVMIO, 0xB7)
+KVM_GET_NESTED_STATE = iowr("KVM_GET_NESTED_STATE", KVMIO, 0xBE, KVM_NESTED_STATE)
+KVM_SET_NESTED_STATE = iow("KVM_SET_NESTED_STATE", KVMIO, 0xBF, KVM_NESTED_STATE)
 
 # -- which file takes what ------------------------------------------------------------------------
 
@@ -344,4 +495,55 @@ SYSTEM_REQUESTS = _by_number(
     KVM_GET_MSR_FEATURE_INDEX_LIST,
     KVM_GET_MSRS,
     KVM_X86_GET_MCE_CAP_SUPPORTED,
+)
+
+VCPU_REQUESTS = _by_number(
+    KVM_RUN,
+    KVM_GET_REGS,
+    KVM_SET_REGS,
+    KVM_GET_SREGS,
+    KVM_SET_SREGS,
+    KVM_GET_SREGS2,
+    KVM_SET_SREGS2,
+    KVM_TRANSLATE,
+    KVM_INTERRUPT,
+    KVM_GET_MSRS,
+    KVM_SET_MSRS,
+    KVM_SET_CPUID,
+    KVM_SET_SIGNAL_MASK,
+    KVM_GET_FPU,
+    KVM_SET_FPU,
+    KVM_GET_LAPIC,
+    KVM_SET_LAPIC,
+    KVM_SET_CPUID2,
+    KVM_GET_CPUID2,
+    KVM_TPR_ACCESS_REPORTING,
+    KVM_SET_VAPIC_ADDR,
+    KVM_GET_MP_STATE,
+    KVM_SET_MP_STATE,
+    KVM_NMI,
+    KVM_SET_GUEST_DEBUG,
+    KVM_X86_SETUP_MCE,
+    KVM_X86_SET_MCE,
+    KVM_GET_VCPU_EVENTS,
+    KVM_SET_VCPU_EVENTS,
+    KVM_GET_DEBUGREGS,
+    KVM_SET_DEBUGREGS,
+    kvm_vm.KVM_SET_TSC_KHZ,
+    kvm_vm.KVM_GET_TSC_KHZ,
+    KVM_GET_XSAVE,
+    KVM_SET_XSAVE,
+    KVM_GET_XSAVE2,
+    KVM_GET_XCRS,
+    KVM_SET_XCRS,
+    KVM_KVMCLOCK_CTRL,
+    KVM_SMI,
+    KVM_GET_NESTED_STATE,
+    KVM_SET_NESTED_STATE,
+    kvm_vm.KVM_ENABLE_CAP,
+    KVM_GET_SUPPORTED_HV_CPUID,
+    kvm_vm.KVM_GET_STATS_FD,
+    kvm.KVM_SET_DEVICE_ATTR,
+    kvm.KVM_GET_DEVICE_ATTR,
+    kvm.KVM_HAS_DEVICE_ATTR,
 )

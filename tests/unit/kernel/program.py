@@ -242,7 +242,7 @@ class Program:
 
     def put_at_page_end(self, data: bytes, *, cut: int = 0, writable: bool = True) -> int:
         """The same, its last `cut` bytes lying in an unmapped page."""
-        region = self.mm.map(PAGE, writable=writable)
+        region = self.mm.map(max(PAGE, len(data)), writable=writable)
         address = region.end - len(data) + cut
         region.data[address - region.start :] = data[: len(data) - cut]
         return address

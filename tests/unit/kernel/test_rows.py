@@ -16,6 +16,7 @@ from kvm_vfio.kernel.file import EventFile
 from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support
 from kvm_vfio.kernel.kvm.device import KvmDeviceFile
 from kvm_vfio.kernel.kvm.system import KvmSystemFile
+from kvm_vfio.kernel.kvm.vcpu import VcpuFile
 from kvm_vfio.kernel.kvm.vm import VmFile
 from kvm_vfio.kernel.memory import PAGE
 from kvm_vfio.kernel.vfio.container import ContainerFile
@@ -44,6 +45,12 @@ TABLES = {
         {**kvm.SYSTEM_REQUESTS, **kvm_x86.SYSTEM_REQUESTS},
     ),
     "vm": Table(VmFile.ioctls, lambda v: v.vm, -ENOTTY, {**kvm.VM_REQUESTS, **kvm_vm.VM_REQUESTS}),
+    "vcpu": Table(
+        VcpuFile.ioctls,
+        lambda v: v.program.ioctl(v.vm, kvm.KVM_CREATE_VCPU),
+        -EINVAL,
+        kvm_x86.VCPU_REQUESTS,
+    ),
     "kvm device": Table(KvmDeviceFile.ioctls, lambda v: v.device, -ENOTTY, kvm.DEVICE_REQUESTS),
     "container": Table(
         ContainerFile.ioctls, lambda v: v.program.container(), -EINVAL, vfio.CONTAINER_REQUESTS
@@ -70,6 +77,20 @@ EARLIER = {
     ("system", "KVM_GET_DEVICE_ATTR"): ({"2013", "4.19", "5.10"}, -EINVAL),
     ("system", "KVM_HAS_DEVICE_ATTR"): ({"2013", "4.19", "5.10"}, -EINVAL),
     ("system", "KVM_GET_SUPPORTED_HV_CPUID"): ({"5.10"}, -EINVAL),
+    **dict.fromkeys(
+        (("vcpu", f"KVM_{name}") for name in ("GET_LAPIC", "SET_LAPIC", "SET_VAPIC_ADDR")),
+        (set(PROFILES), -EINVAL),
+    ),
+    **dict.fromkeys(
+        (
+            ("vcpu", f"KVM_{name}")
+            for name in (
+                *("GET_SREGS2", "SET_SREGS2", "GET_XSAVE2"),
+                *("HAS_DEVICE_ATTR", "GET_DEVICE_ATTR", "SET_DEVICE_ATTR"),
+            )
+        ),
+        ({"5.10"}, -EINVAL),
+    ),
     ("vm", "KVM_ASSIGN_PCI_DEVICE"): (PROFILES.keys() - {"2013"}, -ENOTTY),
     ("vm", "KVM_DEASSIGN_PCI_DEVICE"): (PROFILES.keys() - {"2013"}, -ENOTTY),
     ("vm", "KVM_GET_PIT2"): (PROFILES.keys(), -ENXIO),
@@ -82,6 +103,9 @@ for _number, _request in kvm_vm.VM_REQUESTS.items():
 # What nobody has recorded of the oldest kernel.
 UNRECORDED = {**kvm_x86.SYSTEM_REQUESTS, **kvm_vm.VM_REQUESTS}
 
+# Null is an argument of its own.
+NULLABLE = {"KVM_SET_SIGNAL_MASK"}
+
 # How many bytes every caller must have, where that is less than the newest structure.
 LEAST = {"VFIO_DEVICE_GET_INFO": 16, "VFIO_IOMMU_GET_INFO": 16}
 
@@ -91,6 +115,8 @@ FIELDS: dict[str, dict[str, int]] = {
     "FIDEDUPERANGE": {"dest_count": 0},
     "VFIO_DEVICE_PCI_HOT_RESET": {"count": 1},
     "KVM_GET_DEVICE_ATTR": {"group": 9},
+    "KVM_SET_DEVICE_ATTR": {"group": 9},
+    "KVM_GET_NESTED_STATE": {"size": 128},
     "VFIO_IOMMU_MAP_DMA": {"flags": vfio.VFIO_DMA_MAP_FLAG_READ, "size": PAGE},
     "VFIO_IOMMU_UNMAP_DMA": {"size": PAGE},
     "VFIO_DEVICE_SET_IRQS": {
@@ -142,7 +168,7 @@ def ask(
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
 @rows(Argument.FIXED, Argument.ARGSZ, Argument.COUNTED, Argument.STRING)
 def test_an_argument_that_cannot_be_read_is_efault(name: str, row: Row, profile: Profile) -> None:
-    if profile.kvm_recording is None and row.request in UNRECORDED:
+    if profile.kvm_recording is None and (name == "vcpu" or row.request in UNRECORDED):
         return
     vmm = start_vmm(profile)
     fd = TABLES[name].open(vmm)
@@ -152,7 +178,8 @@ def test_an_argument_that_cannot_be_read_is_efault(name: str, row: Row, profile:
     data = data[: least(row)] if row.argument is Argument.ARGSZ else data
     cut = vmm.program.put_at_page_end(data, cut=1)
     before = vmm.program.kernel.snapshot()
-    for address in (0, vmm.program.hole(), cut, (1 << 64) - 1):
+    null = () if row.request.name in NULLABLE else (0,)
+    for address in (*null, vmm.program.hole(), cut, (1 << 64) - 1):
         assert vmm.program.ioctl(fd, row.request, address) == expected
     assert vmm.program.kernel.snapshot() == before
 
@@ -221,6 +248,8 @@ def test_every_row_is_a_request_that_the_headers_give_such_a_file(table: Table) 
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
 def test_what_a_file_says_to_a_request_of_another_file(name: str, profile: Profile) -> None:
+    if profile.kvm_recording is None and name == "vcpu":
+        return
     vmm = start_vmm(profile)
     fd, table = TABLES[name].open(vmm), TABLES[name]
     everything = {int(row.request) for other in TABLES.values() for row in other.rows}

@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from errno import (
     EBADF,
     EBADFD,
+    EBUSY,
     EFAULT,
     EINVAL,
     EIO,
@@ -84,6 +85,104 @@ def a_listed_msr_that_is_no_feature(profile: Profile) -> int | str:
         return program.ioctl(program.open("/dev/kvm"), kvm_x86.KVM_GET_MSRS, asked)
     except NotModelled:
         return 0
+
+
+def asked_of_a_vcpu(
+    ask: Callable[[Program, int], Any], unrecorded: object = 0
+) -> Callable[[Profile], Any]:
+    """What a fresh vCPU answers; `unrecorded` where the model has none."""
+
+    def run(profile: Profile) -> Any:  # noqa: ANN401  # whatever `ask` returns
+        program = boot(profile)
+        try:
+            vcpu = program.ioctl(program.vm(), kvm.KVM_CREATE_VCPU)
+        except NotModelled:
+            return unrecorded
+        return ask(program, vcpu)
+
+    return run
+
+
+def a_wide_number_of_a_vcpu(profile: Profile) -> int:
+    program = boot(profile)
+    try:
+        return min(program.ioctl(program.vm(), kvm.KVM_CREATE_VCPU, 1 << 32), 0)
+    except NotModelled:
+        return 0
+
+
+def x87_of_an_area_without_it(program: Program, vcpu: int) -> int:
+    area = bytearray(4096)
+    area[0] = 0x55
+    program.ioctl(vcpu, kvm_x86.KVM_SET_XSAVE, program.put(bytes(area)))
+    read = program.put(bytes(4096))
+    program.ioctl(vcpu, kvm_x86.KVM_GET_XSAVE, read)
+    return program.mm.read(read, 1)[0]
+
+
+def setting_events(**fields: int) -> Callable[[Program, int], int]:
+    def ask(program: Program, vcpu: int) -> int:
+        events = program.struct(kvm_x86.KVM_VCPU_EVENTS, **fields)
+        return program.ioctl(vcpu, kvm_x86.KVM_SET_VCPU_EVENTS, events)
+
+    return ask
+
+
+def a_triple_fault_unknown_or_not_enabled(program: Program, vcpu: int) -> int:
+    """Both are EINVAL; one that is known has had its other effects by then."""
+    flags = kvm_x86.KVM_VCPUEVENT_VALID_TRIPLE_FAULT
+    setting_events(flags=flags, interrupt_injected=1)(program, vcpu)
+    events = program.struct(kvm_x86.KVM_VCPU_EVENTS)
+    program.ioctl(vcpu, kvm_x86.KVM_GET_VCPU_EVENTS, events)
+    return events.value.interrupt_injected
+
+
+def setting_sregs(**fields: int) -> Callable[[Program, int], int]:
+    def ask(program: Program, vcpu: int) -> int:
+        sregs = program.struct(kvm_x86.KVM_SREGS)
+        program.ioctl(vcpu, kvm_x86.KVM_GET_SREGS, sregs)
+        changed = program.struct(kvm_x86.KVM_SREGS, **{**sregs.value._asdict(), **fields})
+        return program.ioctl(vcpu, kvm_x86.KVM_SET_SREGS, changed)
+
+    return ask
+
+
+def the_count_of_no_leaves(program: Program, vcpu: int) -> int:
+    head = program.struct(kvm_x86.KVM_CPUID2, nent=7)
+    program.ioctl(vcpu, kvm_x86.KVM_GET_CPUID2, head)
+    return head.value.nent
+
+
+def nmis_that_wait(program: Program, vcpu: int) -> int:
+    for _ in range(3):
+        program.ioctl(vcpu, kvm_x86.KVM_NMI)
+    events = program.struct(kvm_x86.KVM_VCPU_EVENTS)
+    program.ioctl(vcpu, kvm_x86.KVM_GET_VCPU_EVENTS, events)
+    return events.value.nmi_pending
+
+
+def debugging_after_an_exception(program: Program, vcpu: int) -> int:
+    setting_events(exception_injected=1, exception_nr=13)(program, vcpu)
+    control = kvm_x86.KVM_GUESTDBG_ENABLE | kvm_x86.KVM_GUESTDBG_INJECT_DB
+    debug = program.struct(kvm_x86.KVM_GUEST_DEBUG, control=control)
+    return program.ioctl(vcpu, kvm_x86.KVM_SET_GUEST_DEBUG, debug)
+
+
+def clearing_the_gif(program: Program, vcpu: int) -> int:
+    state = program.struct(kvm_x86.KVM_NESTED_STATE, format=1, size=128)
+    return program.ioctl(vcpu, kvm_x86.KVM_SET_NESTED_STATE, state)
+
+
+def bsp_bit_of_the_second_vcpu(profile: Profile) -> int:
+    program = boot(profile)
+    vm = program.vm()
+    try:
+        vcpu = program.ioctl(vm, kvm.KVM_CREATE_VCPU, 1)
+    except NotModelled:
+        return 1
+    sregs = program.struct(kvm_x86.KVM_SREGS)
+    program.ioctl(vcpu, kvm_x86.KVM_GET_SREGS, sregs)
+    return sregs.value.apic_base >> 8 & 1
 
 
 def device_control_capability(profile: Profile) -> int:
@@ -382,6 +481,31 @@ SCENARIOS = {
         },
     ),
     "listed_msrs_read_zero": Scenario(a_listed_msr_that_is_no_feature, {"2013": 0, "6.12": 1}),
+    "xsave_by_component": Scenario(
+        asked_of_a_vcpu(x87_of_an_area_without_it, 0x55), {"2013": 0x55, "6.1": 0x7F}
+    ),
+    "triple_fault_events": Scenario(
+        asked_of_a_vcpu(a_triple_fault_unknown_or_not_enabled), {"2013": 0, "6.1": 1}
+    ),
+    "vcpu_id_is_long": Scenario(a_wide_number_of_a_vcpu, {"2013": 0, "6.12": -EINVAL}),
+    "sregs_check_efer": Scenario(
+        asked_of_a_vcpu(setting_sregs(efer=1 << 12)),
+        {"2013": 0, "6.12": -EINVAL, "6.18": 0, "7.3": -EINVAL},
+    ),
+    "get_cpuid2_counts": Scenario(
+        asked_of_a_vcpu(the_count_of_no_leaves, 7), {"2013": 7, "6.12": 0}
+    ),
+    "pending_nmis_counted": Scenario(asked_of_a_vcpu(nmis_that_wait, 1), {"2013": 1, "6.12": 2}),
+    "debugger_waits_for_injected": Scenario(
+        asked_of_a_vcpu(debugging_after_an_exception), {"2013": 0, "7.3": -EBUSY}
+    ),
+    "gif_needs_svme": Scenario(
+        asked_of_a_vcpu(clearing_the_gif, -EINVAL), {"2013": -EINVAL, "7.3": 0}
+    ),
+    "every_vcpu_is_bsp": Scenario(bsp_bit_of_the_second_vcpu, {"2013": 1, "6.1": 0}),
+    "cpuid_counts_before_it_is_set": Scenario(
+        asked_of_a_vcpu(setting_sregs(cr4=1 << 20)), {"2013": 0, "6.18": -EINVAL}
+    ),
     "device_checks_mm": Scenario(child_asks_the_device, {"2013": 0, "5.10": -EIO}),
     "device_end": Scenario(closing_the_device, {"2013": "devdtor", "4.19": "", "6.1": "devrel"}),
     "legacy_assignment": Scenario(deassigning_a_stranger, {"2013": -ENODEV, "4.19": -ENOTTY}),

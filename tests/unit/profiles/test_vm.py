@@ -15,7 +15,7 @@ import pytest
 from kvm_vfio.kernel.kvm.vm import VmFile
 from kvm_vfio.profiles import PROFILES, Profile
 from kvm_vfio.profiles.vm import VM_BEHAVIOURS, VmBehaviour
-from kvm_vfio.uapi import kvm_vm
+from kvm_vfio.uapi import kvm, kvm_vm
 from tests.unit.kernel.program import Program, boot
 
 
@@ -46,7 +46,7 @@ class Machine:
         return self.ioctl(kvm_vm.KVM_IRQFD, data)
 
     def with_vcpu(self) -> Machine:
-        self.program.file(self.fd, VmFile).vm.created_vcpus = 1
+        assert self.program.ioctl(self.fd, kvm.KVM_CREATE_VCPU, 0) >= 0
         return self
 
 

@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, ClassVar
 from kvm_vfio.errors import NotModelled
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import File
-from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support, not_modelled
+from kvm_vfio.kernel.ioctl import Argument, IoctlTable, Row, Support
 from kvm_vfio.kernel.kvm import eventfd, irqchip, memslots, stats
 from kvm_vfio.kernel.kvm.assigned import AssignedDevice, assign_pci_device, deassign_pci_device
 from kvm_vfio.kernel.kvm.device import KvmDevice, KvmDeviceFile
 from kvm_vfio.kernel.kvm.eventfd import VmEvents
 from kvm_vfio.kernel.kvm.io_bus import IoBuses
-from kvm_vfio.kernel.kvm.irqchip import Irqchip
+from kvm_vfio.kernel.kvm.irqchip import Irqchip, Mode
 from kvm_vfio.kernel.kvm.memslots import MemSlots
 from kvm_vfio.kernel.kvm.recorded import LARGEST_CAPABILITY, recorded
+from kvm_vfio.kernel.kvm.vcpu import Vcpu, create_vcpu
 from kvm_vfio.kernel.kvm.vfio import KvmVfio
 from kvm_vfio.kernel.x86 import enable_cap
 from kvm_vfio.kernel.x86 import vm as x86_vm
@@ -35,6 +36,8 @@ from kvm_vfio.profiles.vm import VmBehaviour
 from kvm_vfio.uapi.kvm import (
     KVM_ASSIGN_PCI_DEVICE,
     KVM_CAP_DEVICE_CTRL,
+    KVM_CAP_DISABLE_QUIRKS,
+    KVM_CAP_DISABLE_QUIRKS2,
     KVM_CHECK_EXTENSION,
     KVM_CREATE_DEVICE,
     KVM_CREATE_DEVICE_LAYOUT,
@@ -43,12 +46,18 @@ from kvm_vfio.uapi.kvm import (
     KVM_DEASSIGN_PCI_DEVICE,
     KVM_DEV_TYPE_VFIO,
 )
-from kvm_vfio.uapi.kvm_vm import KVM_GET_STATS_FD
+from kvm_vfio.uapi.kvm_vm import (
+    KVM_CAP_EXCEPTION_PAYLOAD,
+    KVM_CAP_X86_TRIPLE_FAULT_EVENT,
+    KVM_GET_STATS_FD,
+)
 from kvm_vfio.uapi.kvm_vm import VM_REQUESTS as MEASURED
 
 if TYPE_CHECKING:
     from kvm_vfio.kernel.kernel import Kernel
     from kvm_vfio.kernel.task import Mm, Task
+
+PAGE_SHIFT = 12
 
 
 class Vm:
@@ -60,7 +69,6 @@ class Vm:
         "boot_cpu_id",
         "buses",
         "clock_offset",
-        "created_vcpus",
         "device_count",
         "devices",
         "enabled",
@@ -72,10 +80,12 @@ class Vm:
         "memslots",
         "mm",
         "msr_filter",
+        "msrs",
         "noncoherent_dma_count",
         "number",
         "references",
         "tsc_khz",
+        "vcpus",
     )
 
     def __init__(self, kernel: Kernel, mm: Mm, machine_type: int = 0) -> None:
@@ -92,7 +102,7 @@ class Vm:
         self.assigned_noncoherent = False
         self.device_count = 0  # assigned devices, as kvm_arch_start_assignment counts them
         self.noncoherent_dma_count = 0
-        self.created_vcpus = 0
+        self.vcpus: dict[int, Vcpu] = {}  # by vcpu_id, in the order of their creation
         self.memslots = MemSlots(self)
         self.buses = IoBuses()
         self.irqchip = Irqchip(self)
@@ -102,6 +112,7 @@ class Vm:
         self.boot_cpu_id = 0
         self.clock_offset = -kernel.now()  # what kvmclock has more than the host's clock
         self.tsc_khz = 0  # of vCPUs to come; 0: the host's
+        self.msrs: dict[int, int] = {}  # those that the vCPUs share
         self.msr_filter: x86_vm.MsrFilter | None = None
         kernel.observer.vm_created(self)
         if machine_type:
@@ -137,6 +148,44 @@ class Vm:
     def deliver(self, interrupt: Interrupt) -> int:
         """kvm_irq_delivery_to_apic: how many local APICs took it; -1: there is none."""
         return 0 if self.created_vcpus else -1
+
+    @property
+    def created_vcpus(self) -> int:
+        """How many vCPUs there are."""
+        return len(self.vcpus)
+
+    @property
+    def irqchip_in_kernel(self) -> bool:
+        """irqchip_in_kernel: whether the local APICs are KVM's."""
+        return self.irqchip.mode is not Mode.NONE
+
+    @property
+    def pic_in_kernel(self) -> bool:
+        """pic_in_kernel, ioapic_in_kernel: whether PIC and I/O APIC are KVM's too."""
+        return self.irqchip.mode is Mode.KERNEL
+
+    @property
+    def disabled_quirks(self) -> int:
+        """KVM_X86_QUIRK_* that the VMM has disabled."""
+        enabled = self.enabled
+        return enabled.get(KVM_CAP_DISABLE_QUIRKS, 0) | enabled.get(KVM_CAP_DISABLE_QUIRKS2, 0)
+
+    @property
+    def exception_payload(self) -> bool:
+        """Whether KVM_CAP_EXCEPTION_PAYLOAD is enabled."""
+        return bool(self.enabled.get(KVM_CAP_EXCEPTION_PAYLOAD))
+
+    @property
+    def triple_fault_event(self) -> bool:
+        """Whether KVM_CAP_X86_TRIPLE_FAULT_EVENT is enabled."""
+        return bool(self.enabled.get(KVM_CAP_X86_TRIPLE_FAULT_EVENT))
+
+    def has_guest_memory(self, gpa: int, size: int) -> bool:
+        """Whether the guest has memory at a physical address."""
+        first, last = gpa >> PAGE_SHIFT, gpa + size - 1 >> PAGE_SHIFT
+        return any(
+            slot.start <= first and last < slot.start + slot.size for slot in self.memslots.slots()
+        )
 
     def register_noncoherent_dma(self) -> None:
         """kvm_arch_register_noncoherent_dma."""
@@ -247,6 +296,10 @@ class VmFile(File):
         data = stats.content(f"kvm-{self.vm.number}", statistics)
         return task.files.install(stats.StatsFile(self.vm, data))
 
+    def create_vcpu(self, task: Task, arg: int) -> int:
+        """KVM_CREATE_VCPU."""
+        return create_vcpu(self.vm, task, arg)
+
     def assign_pci_device(self, task: Task, arg: int) -> int:
         """KVM_ASSIGN_PCI_DEVICE, in kernels that have it; ENOTTY in the others."""
         self._require_legacy_assignment()
@@ -286,8 +339,13 @@ class VmFile(File):
             "as KVM_ASSIGN_PCI_DEVICE",
             errnos=(ENOTTY, EFAULT, ENODEV),
         ),
+        Row(
+            KVM_CREATE_VCPU,
+            create_vcpu,
+            Argument.VALUE,
+            errnos=(EINVAL, ENOMEM, EEXIST, EMFILE),
+        ),
         Row(KVM_GET_STATS_FD, get_stats_fd, Argument.VALUE, errnos=(EMFILE,)),
-        not_modelled(KVM_CREATE_VCPU, Argument.VALUE, "a vCPU is reached through Python only"),
         *memslots.ROWS,
         *irqchip.ROWS,
         *eventfd.ROWS,

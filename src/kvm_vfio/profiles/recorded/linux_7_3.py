@@ -262,6 +262,9 @@ c0011029 2
 345 0
 ce 80000000
 """
+TSC_KHZ = """
+2596120
+"""
 MCE_CAP = """
 1000100
 """
@@ -275,204 +278,207 @@ VCPU_MMAP_SIZE = """
 12288
 """
 MSRS = """
-10 clock ffffffffffffffff 0
-11 0 ffffffffffffffff ffffffffffffffff
-12 0 ffffffffffffffff ffffffffffffffff
-17 0 0 0
-1b fee00900 ffffff900 ffffff900
-2a 0 0 0
-2c 1000000 0 0
-33 - 0 0
-34 0 ffffffffffffffff ffffffffffffffff
-3a 0 0 0
-3b clock ffffffffffffffff 0
-48 0 ffffffffffffffff ffffffffffffffff
-79 - ffffffffffffffff 0
-8b 1000065 ffffffffffffffff ffffffffffffffff
-9e 30000 ffffffffffffffff ffffffffffffffff
-c1 0 ffffffffffffffff 0
-cd 3 0 0
-ce 80000000 ffffffffffffffff ffffffffffffffff
-e1 - 0 0
-e7 - 0 0
-e8 - 0 0
-fe 508 0 0
-10a 0 0 0
-119 - 0 0
-122 - 0 0
-140 0 1 1
-174 0 ffffffffffffffff ffffffffffffffff
-175 0 ffffffffffffffff ffffffffffffff
-176 0 ffffffffffffffff ffffffffffffff
-179 20 0 0
-17a 0 ffffffffffffffff ffffffffffffffff
-17b 0 0 0
-186 0 ffffffffffffffff 0
-198 400000003e8 0 0
-199 0 0 0
-19a - 0 0
-19c - 0 0
-1a0 1800 ffffffffffffffff ffffffffffffffff
-1c4 0 0 0
-1c5 0 0 0
-1d9 0 ffffffffffffffff 0
-1da - 0 0
-1db 0 0 0
-1dc 0 0 0
-1dd 0 0 0
-1de 0 0 0
-1fc 0 ffffffffffffffff ffffffffffffffff
-200 0 ffffff005 ffffff005
-201 0 ffffff800 ffffff800
-202 0 ffffff005 ffffff005
-203 0 ffffff800 ffffff800
-204 0 ffffff005 ffffff005
-205 0 ffffff800 ffffff800
-206 0 ffffff005 ffffff005
-207 0 ffffff800 ffffff800
-208 0 ffffff005 ffffff005
-209 0 ffffff800 ffffff800
-20a 0 ffffff005 ffffff005
-20b 0 ffffff800 ffffff800
-20c 0 ffffff005 ffffff005
-20d 0 ffffff800 ffffff800
-20e 0 ffffff005 ffffff005
-20f 0 ffffff800 ffffff800
-210 - 0 0
-250 0 505050505050505 505050505050505
-258 0 505050505050505 505050505050505
-259 0 505050505050505 505050505050505
-268 0 505050505050505 505050505050505
-269 0 505050505050505 505050505050505
-26a 0 505050505050505 505050505050505
-26b 0 505050505050505 505050505050505
-26c 0 505050505050505 505050505050505
-26d 0 505050505050505 505050505050505
-26e 0 505050505050505 505050505050505
-26f 0 505050505050505 505050505050505
-277 7040600070406 505050505050505 505050505050505
-2ff 0 c05 c05
-345 0 0 0
-400 0 0 0
-401 0 ffffffffffffffff ffffffffffffffff
-402 0 ffffffffffffffff ffffffffffffffff
-403 0 ffffffffffffffff ffffffffffffffff
-404 0 0 0
-405 0 ffffffffffffffff ffffffffffffffff
-406 0 ffffffffffffffff ffffffffffffffff
-407 0 ffffffffffffffff ffffffffffffffff
-47c 0 0 0
-47d 0 ffffffffffffffff ffffffffffffffff
-47e 0 ffffffffffffffff ffffffffffffffff
-47f 0 ffffffffffffffff ffffffffffffffff
-480 - 0 0
-4e0 - 0 0
-560 - 0 0
-570 - 0 0
-60d - 0 0
-6a0 - 0 0
-6a2 - 0 0
-6a4 - 0 0
-6e0 0 ffffffffffffffff 0
-802 - 0 0
-808 - 0 0
-80e - 0 0
-830 - 0 0
-da0 0 0 0
-12345 - 0 0
-40000000 0 ffffffffffffffff ffffffffffffffff
-40000001 0 ffffffffffffffff 0
-40000002 0 ffffffff00000fff fff
-40000003 0 ffffffffffffffff 0
-40000010 clock ffffffffffffffff 0
-40000020 clock ffffffffffffffff 0
-40000021 0 ffffffffffffffff ffffffffffffffff
-40000022 clock ffffffffffffffff 0
-40000023 3b9aca00 ffffffffffffffff 0
-40000073 0 fffffffffffffffe fffffffffffffffe
-40000080 0 0 0
-400000b0 0 0 0
-400000f1 0 ffffffffffffffff ffffffffffffffff
-400000f2 0 ffffffffffffffff ffffffffffffffff
-400000f3 0 ffffffffffffffff ffffffffffffffff
-400000f4 0 ffffffffffffffff ffffffffffffffff
-400000f5 0 ffffffffffffffff ffffffffffffffff
-400000ff 0 ffffffffffffffff ffffffffffffffff
-40000100 0 ffffffffffffffff ffffffffffffffff
-40000101 0 ffffffffffffffff ffffffffffffffff
-40000102 0 ffffffffffffffff ffffffffffffffff
-40000103 0 ffffffffffffffff ffffffffffffffff
-40000104 0 ffffffffffffffff ffffffffffffffff
-40000105 0 ffffffffffffffff 8000000000000000
-40000106 0 ffffffffffffffff ffffffffffffffff
-40000107 0 ffffffffffffffff ffffffffffffffff
-40000108 0 ffffffffffffffff ffffffffffffffff
-40000118 0 1 1
-4b564d00 0 ffffffffffffffff ffffffffffffffff
-4b564d01 0 ffffffffffffffff ffffffffffffffff
-4b564d02 0 0 0
-4b564d03 0 ffffffffffffffc1 ffffffffffffffc1
-4b564d04 0 fffffffffffffffc fffffffffffffffc
-4b564d05 1 1 1
-4b564d06 0 0 0
-4b564d07 0 ffffffffffffffff 0
-c0000080 0 3d01 3901
-c0000081 0 ffffffffffffffff ffffffffffffffff
-c0000082 0 ffffffffffffff ffffffffffffff
-c0000083 0 ffffffffffffff ffffffffffffff
-c0000084 0 ffffffffffffffff ffffffffffffffff
-c00000e7 - 0 0
-c0000100 0 ffffffffffffff ffffffffffffff
-c0000101 0 ffffffffffffff ffffffffffffff
-c0000102 0 ffffffffffffff ffffffffffffff
-c0000103 0 ffffffff ffffffff
-c0000104 100000000 100000000 100000000
-c0010010 0 0 0
-c0010015 0 1040148 1040000
-c001001b 20000000 ffffffffffffffff 20000000
-c001001f 0 ffffffffffffffff 0
-c0010030 - 0 0
-c0010055 0 0 0
-c0010058 0 0 0
-c0010112 0 0 0
-c0010113 0 0 0
-c0010114 0 1f 1f
-c0010115 - ffffffffffffffff 0
-c0010117 0 ffffffffffffffff fffffffffffff000
-c001011f 0 4 4
-c0010130 - 0 0
-c0010131 - 0 0
-c0010140 - 0 0
-c0010141 - 0 0
-c0011020 - 0 0
-c0011022 0 ffffffffffffffff 0
-c0011023 0 ffffffffffffffff 0
-c0011029 0 2 2
-c001102a 0 ffffffffffffffff 0
-c001102c 0 ffffffffffffffff 0
+10 clock 0 ffffffffffffffff 0
+11 0 0 ffffffffffffffff ffffffffffffffff
+12 0 0 ffffffffffffffff ffffffffffffffff
+17 0 - 0 0
+1b fee00900 0 ffffff900 ffffff900
+2a 0 - 0 0
+2c 1000000 - 0 0
+33 - - 0 0
+34 0 0 ffffffffffffffff ffffffffffffffff
+3a 0 0 0 0
+3b clock 0 ffffffffffffffff 0
+48 0 0 ffffffffffffffff ffffffffffffffff
+79 - 0 ffffffffffffffff 0
+8b 1000065 0 ffffffffffffffff ffffffffffffffff
+9e 30000 0 ffffffffffffffff ffffffffffffffff
+c1 0 0 ffffffffffffffff 0
+cd 3 - 0 0
+ce 80000000 0 ffffffffffffffff ffffffffffffffff
+e1 - - 0 0
+e7 - - 0 0
+e8 - - 0 0
+fe 508 - 0 0
+10a 0 0 0 0
+119 - - 0 0
+122 - - 0 0
+140 0 0 1 1
+174 0 0 ffffffffffffffff ffffffffffffffff
+175 0 0 ffffffffffffffff ffffffffffffff
+176 0 0 ffffffffffffffff ffffffffffffff
+179 20 - 0 0
+17a 0 0 ffffffffffffffff ffffffffffffffff
+17b 0 0 0 0
+186 0 0 ffffffffffffffff 0
+198 400000003e8 - 0 0
+199 0 - 0 0
+19a - - 0 0
+19c - - 0 0
+1a0 1800 0 ffffffffffffffff ffffffffffffffff
+1c4 0 0 0 0
+1c5 0 0 0 0
+1d9 0 0 ffffffffffffffff 0
+1da - - 0 0
+1db 0 0 0 0
+1dc 0 0 0 0
+1dd 0 0 0 0
+1de 0 0 0 0
+1fc 0 0 ffffffffffffffff ffffffffffffffff
+200 0 0 ffffff005 ffffff005
+201 0 0 ffffff800 ffffff800
+202 0 0 ffffff005 ffffff005
+203 0 0 ffffff800 ffffff800
+204 0 0 ffffff005 ffffff005
+205 0 0 ffffff800 ffffff800
+206 0 0 ffffff005 ffffff005
+207 0 0 ffffff800 ffffff800
+208 0 0 ffffff005 ffffff005
+209 0 0 ffffff800 ffffff800
+20a 0 0 ffffff005 ffffff005
+20b 0 0 ffffff800 ffffff800
+20c 0 0 ffffff005 ffffff005
+20d 0 0 ffffff800 ffffff800
+20e 0 0 ffffff005 ffffff005
+20f 0 0 ffffff800 ffffff800
+210 - - 0 0
+250 0 0 505050505050505 505050505050505
+258 0 0 505050505050505 505050505050505
+259 0 0 505050505050505 505050505050505
+268 0 0 505050505050505 505050505050505
+269 0 0 505050505050505 505050505050505
+26a 0 0 505050505050505 505050505050505
+26b 0 0 505050505050505 505050505050505
+26c 0 0 505050505050505 505050505050505
+26d 0 0 505050505050505 505050505050505
+26e 0 0 505050505050505 505050505050505
+26f 0 0 505050505050505 505050505050505
+277 7040600070406 0 505050505050505 505050505050505
+280 0 0 0 0
+281 0 0 0 0
+29f 0 0 0 0
+2ff 0 0 c05 c05
+345 0 0 0 0
+400 0 0 0 0
+401 0 0 ffffffffffffffff ffffffffffffffff
+402 0 0 ffffffffffffffff ffffffffffffffff
+403 0 0 ffffffffffffffff ffffffffffffffff
+404 0 0 0 0
+405 0 0 ffffffffffffffff ffffffffffffffff
+406 0 0 ffffffffffffffff ffffffffffffffff
+407 0 0 ffffffffffffffff ffffffffffffffff
+47c 0 0 0 0
+47d 0 0 ffffffffffffffff ffffffffffffffff
+47e 0 0 ffffffffffffffff ffffffffffffffff
+47f 0 0 ffffffffffffffff ffffffffffffffff
+480 - - 0 0
+4e0 - - 0 0
+560 - - 0 0
+570 - - 0 0
+60d - - 0 0
+6a0 - - 0 0
+6a2 - - 0 0
+6a4 - - 0 0
+6e0 0 0 ffffffffffffffff 0
+802 - - 0 0
+808 - - 0 0
+80e - - 0 0
+830 - - 0 0
+da0 0 - 0 0
+12345 - - 0 0
+40000000 0 0 ffffffffffffffff ffffffffffffffff
+40000001 0 0 ffffffffffffffff 0
+40000002 0 0 ffffffff00000fff fff
+40000003 0 0 ffffffffffffffff 0
+40000010 clock 0 ffffffffffffffff 0
+40000020 clock 0 ffffffffffffffff 0
+40000021 0 0 ffffffffffffffff ffffffffffffffff
+40000022 clock 0 ffffffffffffffff 0
+40000023 3b9aca00 0 ffffffffffffffff 0
+40000073 0 0 fffffffffffffffe fffffffffffffffe
+40000080 0 0 0 0
+400000b0 0 0 0 0
+400000f1 0 0 ffffffffffffffff ffffffffffffffff
+400000f2 0 0 ffffffffffffffff ffffffffffffffff
+400000f3 0 0 ffffffffffffffff ffffffffffffffff
+400000f4 0 0 ffffffffffffffff ffffffffffffffff
+400000f5 0 0 ffffffffffffffff ffffffffffffffff
+400000ff 0 0 ffffffffffffffff ffffffffffffffff
+40000100 0 0 ffffffffffffffff ffffffffffffffff
+40000101 0 0 ffffffffffffffff ffffffffffffffff
+40000102 0 0 ffffffffffffffff ffffffffffffffff
+40000103 0 0 ffffffffffffffff ffffffffffffffff
+40000104 0 0 ffffffffffffffff ffffffffffffffff
+40000105 0 0 ffffffffffffffff 8000000000000000
+40000106 0 0 ffffffffffffffff ffffffffffffffff
+40000107 0 0 ffffffffffffffff ffffffffffffffff
+40000108 0 0 ffffffffffffffff ffffffffffffffff
+40000118 0 0 1 1
+4b564d00 0 0 ffffffffffffffff ffffffffffffffff
+4b564d01 0 0 ffffffffffffffff ffffffffffffffff
+4b564d02 0 0 0 0
+4b564d03 0 0 ffffffffffffffc1 ffffffffffffffc1
+4b564d04 0 0 fffffffffffffffc fffffffffffffffc
+4b564d05 1 0 1 1
+4b564d06 0 - 0 0
+4b564d07 0 0 ffffffffffffffff 0
+c0000080 0 0 3d01 3901
+c0000081 0 0 ffffffffffffffff ffffffffffffffff
+c0000082 0 0 ffffffffffffff ffffffffffffff
+c0000083 0 0 ffffffffffffff ffffffffffffff
+c0000084 0 0 ffffffffffffffff ffffffffffffffff
+c00000e7 - - 0 0
+c0000100 0 0 ffffffffffffff ffffffffffffff
+c0000101 0 0 ffffffffffffff ffffffffffffff
+c0000102 0 0 ffffffffffffff ffffffffffffff
+c0000103 0 0 ffffffff ffffffff
+c0000104 100000000 0 100000000 0
+c0010010 0 - 0 0
+c0010015 0 0 1040148 1040000
+c001001b 20000000 0 ffffffffffffffff 0
+c001001f 0 0 ffffffffffffffff 0
+c0010030 - - 0 0
+c0010055 0 - 0 0
+c0010058 0 0 0 0
+c0010112 0 - 0 0
+c0010113 0 - 0 0
+c0010114 0 0 1f 1f
+c0010115 - 0 ffffffffffffffff 0
+c0010117 0 0 ffffffffffffffff fffffffffffff000
+c001011f 0 0 4 4
+c0010130 - - 0 0
+c0010131 - - 0 0
+c0010140 - - 0 0
+c0010141 - - 0 0
+c0011020 - - 0 0
+c0011022 0 0 ffffffffffffffff 0
+c0011023 0 0 ffffffffffffffff 0
+c0011029 0 0 2 2
+c001102a 0 0 ffffffffffffffff 0
+c001102c 0 0 ffffffffffffffff 0
 """
 MSRS_WITH_CPUID = """
-1b fee00900 fffffff900 fffffff900
-10a 400000000c000079 ffffffffffffffff ffffffffffffffff
-175 0 ffffffffffffffff ffffffff
-176 0 ffffffffffffffff ffffffff
-200 0 fffffff005 fffffff005
-201 0 fffffff800 fffffff800
-202 0 fffffff005 fffffff005
-203 0 fffffff800 fffffff800
-204 0 fffffff005 fffffff005
-205 0 fffffff800 fffffff800
-206 0 fffffff005 fffffff005
-207 0 fffffff800 fffffff800
-208 0 fffffff005 fffffff005
-209 0 fffffff800 fffffff800
-20a 0 fffffff005 fffffff005
-20b 0 fffffff800 fffffff800
-20c 0 fffffff005 fffffff005
-20d 0 fffffff800 fffffff800
-20e 0 fffffff005 fffffff005
-20f 0 fffffff800 fffffff800
-c0000103 0 ffffffffffffffff ffffffff
+1b fee00900 0 fffffff900 fffffff900
+10a 400000000c000079 0 ffffffffffffffff ffffffffffffffff
+175 0 0 ffffffffffffffff ffffffff
+176 0 0 ffffffffffffffff ffffffff
+200 0 0 fffffff005 fffffff005
+201 0 0 fffffff800 fffffff800
+202 0 0 fffffff005 fffffff005
+203 0 0 fffffff800 fffffff800
+204 0 0 fffffff005 fffffff005
+205 0 0 fffffff800 fffffff800
+206 0 0 fffffff005 fffffff005
+207 0 0 fffffff800 fffffff800
+208 0 0 fffffff005 fffffff005
+209 0 0 fffffff800 fffffff800
+20a 0 0 fffffff005 fffffff005
+20b 0 0 fffffff800 fffffff800
+20c 0 0 fffffff005 fffffff005
+20d 0 0 fffffff800 fffffff800
+20e 0 0 fffffff005 fffffff005
+20f 0 0 fffffff800 fffffff800
+c0000103 0 0 ffffffffffffffff ffffffff
 """
 FRESH_REGS = """
 10 00000000000000000006000000000000

@@ -10,6 +10,7 @@ import pytest
 from kvm_vfio.kernel.kvm.vm import VmFile
 from kvm_vfio.kernel.x86.enable_cap import CAPABILITIES
 from kvm_vfio.profiles import DEFAULT, PROFILES, Profile
+from kvm_vfio.uapi.kvm import KVM_CREATE_VCPU
 from kvm_vfio.uapi.kvm_vm import KVM_CREATE_IRQCHIP, KVM_ENABLE_CAP, KVM_ENABLE_CAP_LAYOUT
 from tests.unit.kernel.program import Program, boot
 
@@ -169,7 +170,7 @@ def test_once_there_is_a_vcpu(
     for argument in arguments:
         program = boot(PROFILES[linux])
         vm = program.vm()
-        program.file(vm, VmFile).vm.created_vcpus = 1
+        assert program.ioctl(vm, KVM_CREATE_VCPU, 0) >= 0
         assert enable(program, vm, cap, argument) == with_vcpu
 
 

@@ -11,6 +11,7 @@ import pytest
 from kvm_vfio.errors import NotModelled
 from kvm_vfio.kernel.kvm.vm import VmFile
 from kvm_vfio.profiles import DEFAULT, PROFILES, Profile
+from kvm_vfio.uapi.kvm import KVM_CREATE_VCPU
 from kvm_vfio.uapi.kvm_vm import (
     KVM_CLOCK_DATA,
     KVM_GET_CLOCK,
@@ -48,7 +49,8 @@ class Machine:
         return self.program.ioctl(self.fd, request, argument)
 
     def add_vcpu(self) -> None:
-        self.program.file(self.fd, VmFile).vm.created_vcpus += 1
+        vm = self.program.file(self.fd, VmFile).vm
+        assert self.program.ioctl(self.fd, KVM_CREATE_VCPU, len(vm.vcpus)) >= 0
 
     def clock(self) -> tuple[int, int]:
         """The clock and the flags."""

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The local APIC of a vCPU, where KVM has it (arch/x86/kvm/lapic.c).
+
+Rule of this file: the registers are a page that can be read and written; no timer runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvm_vfio.errors import NotModelled
+from kvm_vfio.kernel.x86.cpuid import X2APIC
+from kvm_vfio.uapi.kvm_x86 import KVM_LAPIC_STATE, kvm_lapic_state
+
+if TYPE_CHECKING:
+    from kvm_vfio.kernel.kvm.vcpu import Vcpu
+
+APIC_ID, APIC_LVR, APIC_TASKPRI, APIC_PROCPRI, APIC_ISR = 0x20, 0x30, 0x80, 0xA0, 0x100
+APIC_LVT0, APIC_TMCCT = 0x350, 0x390
+_MASKED = 1 << 16
+_DIRECTED_EOI = 1 << 24
+_WORD = 4
+
+BSP, X2APIC_ENABLE, ENABLE = 1 << 8, 1 << 10, 1 << 11
+_BASE_RESERVED = 0x2FF
+
+
+class Lapic:
+    """The registers of one local APIC. `fresh` is the page of the first vCPU's."""
+
+    def __init__(self, vcpu: Vcpu, fresh: bytes) -> None:
+        self._vcpu = vcpu
+        self._regs = bytearray(fresh)
+        self._version = self._get(APIC_LVR)
+        self.reset_id()
+        if not vcpu.is_bsp:
+            self._set(APIC_LVT0, _MASKED)
+
+    def _get(self, register: int) -> int:
+        return int.from_bytes(self._regs[register : register + _WORD], "little")
+
+    def _set(self, register: int, value: int) -> None:
+        self._regs[register : register + _WORD] = value.to_bytes(_WORD, "little")
+
+    def reset_id(self) -> None:
+        """kvm_apic_set_xapic_id: the vCPU's own number, of which 8 bits fit."""
+        self._set(APIC_ID, (self._vcpu.vcpu_id & 0xFF) << 24)
+
+    def set_version(self) -> None:
+        """kvm_apic_set_version."""
+        directed = self._vcpu.cpuid.has(X2APIC) and not self._vcpu.vm.pic_in_kernel
+        self._set(APIC_LVR, self._version | (_DIRECTED_EOI if directed else 0))
+
+    @property
+    def cr8(self) -> int:
+        """The task priority as CR8 shows it."""
+        return self._get(APIC_TASKPRI) >> 4 & 0xF
+
+    @cr8.setter
+    def cr8(self, value: int) -> None:
+        self._set(APIC_TASKPRI, value << 4)
+        self._update_priority()
+
+    def _update_priority(self) -> None:
+        """apic_update_ppr."""
+        in_service = int.from_bytes(b"".join(self._words(APIC_ISR)), "little").bit_length() - 1
+        class_in_service = max(in_service, 0) & 0xF0
+        task = self._get(APIC_TASKPRI) & 0xFF
+        self._set(APIC_PROCPRI, task if task & 0xF0 >= class_in_service else class_in_service)
+
+    def _words(self, first: int) -> list[bytes]:
+        """Eight registers of 32 bits, 16 bytes apart."""
+        return [bytes(self._regs[at : at + _WORD]) for at in range(first, first + 128, 16)]
+
+    def get(self) -> bytes:
+        """KVM_GET_LAPIC."""
+        return bytes(self._regs)
+
+    def set(self, state: kvm_lapic_state) -> None:
+        """KVM_SET_LAPIC: as it is, but for the version, the priority and the counter."""
+        if self._vcpu.sregs.apic_base & X2APIC_ENABLE:
+            raise NotModelled("KVM_SET_LAPIC in x2APIC mode is not modelled")
+        self._regs = bytearray(state.regs[: KVM_LAPIC_STATE.size])
+        self.set_version()
+        self._update_priority()
+        self._set(APIC_TMCCT, 0)
+
+
+def valid_base(vcpu: Vcpu, base: int) -> bool:
+    """kvm_set_apic_base: no reserved bits, and a mode that there is."""
+    reserved = _BASE_RESERVED | ~((1 << vcpu.cpuid.maxphyaddr) - 1)
+    if not vcpu.cpuid.has(X2APIC):
+        reserved |= X2APIC_ENABLE
+    return not base & reserved and base & (ENABLE | X2APIC_ENABLE) != X2APIC_ENABLE
