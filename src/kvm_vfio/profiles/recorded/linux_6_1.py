@@ -270,7 +270,7 @@ c0011029 2
 345 0
 """
 TSC_KHZ = """
-2596121
+2596117
 """
 MCE_CAP = """
 1000100
@@ -412,6 +412,13 @@ da0 0 0 0 0
 40000073 0 0 fffffffffffffffe fffffffffffffffe
 40000080 0 0 0 0
 400000b0 0 0 0 0
+400000b1 0 0 0 0
+400000b2 0 0 0 0
+400000b3 0 0 0 0
+400000b4 0 0 0 0
+400000b5 0 0 0 0
+400000b6 0 0 0 0
+400000b7 0 0 0 0
 400000f1 0 0 ffffffffffffffff ffffffffffffffff
 400000f2 0 0 ffffffffffffffff ffffffffffffffff
 400000f3 0 0 ffffffffffffffff ffffffffffffffff

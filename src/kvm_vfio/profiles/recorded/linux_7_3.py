@@ -263,7 +263,7 @@ c0011029 2
 ce 80000000
 """
 TSC_KHZ = """
-2596120
+2596118
 """
 MCE_CAP = """
 1000100
@@ -398,6 +398,13 @@ da0 0 - 0 0
 40000073 0 0 fffffffffffffffe fffffffffffffffe
 40000080 0 0 0 0
 400000b0 0 0 0 0
+400000b1 0 0 0 0
+400000b2 0 0 0 0
+400000b3 0 0 0 0
+400000b4 0 0 0 0
+400000b5 0 0 0 0
+400000b6 0 0 0 0
+400000b7 0 0 0 0
 400000f1 0 0 ffffffffffffffff ffffffffffffffff
 400000f2 0 0 ffffffffffffffff ffffffffffffffff
 400000f3 0 0 ffffffffffffffff ffffffffffffffff
