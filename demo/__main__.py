@@ -4,9 +4,9 @@
 Rule of this file: it starts what is installed, listens, and prints what was said; whatever it
 prints about a call comes from the trace of `kvm-vfio run`.
 
-Where /dev/kvm does not open, or QEMU is missing, a small C program makes QEMU's calls on the
-model's own KVM; where there is no compiler either, the same in Python. `--without-qemu` asks for
-that.
+Where /dev/kvm does not open, KVM is the model's own (`--model-kvm` asks for that). Where QEMU is
+missing too, a small C program makes its calls; where there is no compiler either, the same in
+Python. `--without-qemu` asks for that.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="kvm-vfio-demo-") as directory:
         scratch = Path(directory)
         qemu = None if "--without-qemu" in sys.argv else shutil.which("qemu-system-x86_64")
-        reason = "/dev/kvm does not open" if qemu else "qemu-system-x86_64 is not installed"
-        if qemu and opens("/dev/kvm"):
+        reason = "qemu-system-x86_64 is not installed"
+        if qemu:
             try:
-                return asyncio.run(with_qemu(qemu, scratch))
+                return asyncio.run(with_qemu(qemu, scratch, host_kvm=host_kvm()))
             except ConnectionError as error:
                 reason = str(error)
                 say()
@@ -55,16 +55,26 @@ def main() -> int:
         return without_qemu(scratch)
 
 
+def host_kvm() -> bool:
+    """Whether QEMU gets this computer's KVM."""
+    return "--model-kvm" not in sys.argv and opens("/dev/kvm")
+
+
 def version(qemu: str) -> str:
     """What QEMU says it is."""
     answer = subprocess.run([qemu, "--version"], capture_output=True, text=True, check=True)
     return answer.stdout.splitlines()[0]
 
 
-async def with_qemu(qemu: str, scratch: Path) -> int:
+async def with_qemu(qemu: str, scratch: Path, *, host_kvm: bool) -> int:
     from demo.machine_monitor import Qemu  # noqa: PLC0415  # qemu.qmp is needed here only
 
-    say(f"{version(qemu)}, unmodified, on this computer's /dev/kvm.")
+    if host_kvm:
+        say(f"{version(qemu)}, unmodified, on this computer's /dev/kvm.")
+    else:
+        reason = "is not wanted" if opens("/dev/kvm") else "does not open here"
+        say(f"{version(qemu)}, unmodified. This computer's /dev/kvm {reason},")
+        say("so KVM is the model's own: it makes VMs and devices, and runs no guest.")
     say("VFIO, the IOMMU and the device are described, not there: kvm-vfio machine show default")
     talk = Conversation(scratch / "trace")
     command = [
@@ -80,8 +90,9 @@ async def with_qemu(qemu: str, scratch: Path) -> int:
     ]
     command += ["-device", f"vfio-pci,host={DEVICE},id=drive"]
     say()
-    say(f"$ kvm-vfio run -- qemu-system-x86_64 {' '.join(command[1:])}")
-    wrapper = [*RUN, "--trace", str(talk.trace), "--summary", str(scratch / "summary"), "--"]
+    kvm = ["--kvm", "host" if host_kvm else "model"]
+    say(f"$ kvm-vfio run {' '.join(kvm)} -- qemu-system-x86_64 {' '.join(command[1:])}")
+    wrapper = [*RUN, *kvm, "--trace", str(talk.trace), "--summary", str(scratch / "summary"), "--"]
     async with Qemu([*wrapper, *command], scratch / "qmp") as monitor:
         talk.show()
         say()

@@ -34,6 +34,7 @@ _TO_BE_SEEN = (
     "noncoherent DMA: off",
 )
 _TOLD = ("taken", "dropped", "noncoherent")
+_OF_KVM = ("KVM_CREATE_VM", "KVM_CREATE_VCPU", "KVM_CREATE_DEVICE", "KVM_SET_DEVICE_ATTR")
 
 
 class Conversation:
@@ -86,4 +87,6 @@ class Conversation:
 def _line(call: Call) -> tuple[str, str]:
     if call.call.startswith(("pread", "pwrite")):
         return "its configuration space and registers are read and written", "done"
+    if call.call.startswith("KVM_") and call.call not in _OF_KVM:
+        return "KVM is asked for memory, processors, interrupts", "done"
     return request_text(call), answer_text(call)

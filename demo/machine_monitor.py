@@ -7,7 +7,7 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from qemu.qmp import ConnectError, EventListener, QMPClient, QMPError
 
@@ -41,9 +41,9 @@ class Qemu:
                 else:
                     return self
 
-    async def execute(self, command: str, **arguments: object) -> None:
+    async def execute(self, command: str, **arguments: object) -> Any:  # noqa: ANN401  # any JSON
         """One QMP command and its answer."""
-        await asyncio.wait_for(self._client.execute(command, arguments), PATIENCE)
+        return await asyncio.wait_for(self._client.execute(command, arguments), PATIENCE)
 
     async def unplug(self, device: str) -> None:
         """Unplug, and wait until QEMU says that the device is gone.

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from demo.__main__ import host_kvm
+
 ROOT = Path(__file__).parents[2]
 CONVERSATION = [
     r"KVM_CREATE_DEVICE\(.*KVM_DEV_TYPE_VFIO\) += 0, fd \d+: kvm-vfio 1$",
@@ -39,10 +41,11 @@ def require_in_order(lines: list[str], patterns: list[str]) -> None:
 
 
 @pytest.mark.qemu
-@pytest.mark.kvm
-def test_an_unmodified_qemu_adds_its_group_and_takes_it_away() -> None:
-    lines = demo()
+@pytest.mark.parametrize("arguments", [(), ("--model-kvm",)])
+def test_an_unmodified_qemu_adds_its_group_and_takes_it_away(arguments: tuple[str, ...]) -> None:
+    lines = demo(*arguments)
     assert lines[0].startswith("QEMU emulator version")
+    assert lines[1].startswith("so KVM is the model's own") == (bool(arguments) or not host_kvm())
     require_in_order(lines, CONVERSATION)
     assert sum("GROUP_ADD" in line and line.endswith("= 0") for line in lines) == 2
 

@@ -29,6 +29,7 @@ from kvm_vfio.errors import Unsupported
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import File
 from kvm_vfio.kernel.kvm.stats import StatsFile
+from kvm_vfio.kernel.kvm.vcpu import VcpuFile
 from kvm_vfio.kernel.vfio.device import VfioDeviceFile
 from kvm_vfio.supervisor.events import ProgramEvents
 from kvm_vfio.supervisor.libc import inotify_add_watch, inotify_init
@@ -103,6 +104,8 @@ class OpenFiles:
         path = f"/proc/self/fd/{fd}"
         if isinstance(file, VfioDeviceFile):
             _share_bars(file, fd, path)
+        elif isinstance(file, VcpuFile):
+            _share_run(file, fd, path)
         elif isinstance(file, StatsFile):
             os.write(fd, file.data)
             os.lseek(fd, 0, os.SEEK_SET)
@@ -128,6 +131,15 @@ class OpenFiles:
         self._released(file)
         file.put()
         self._released(None)
+
+
+def _share_run(file: VcpuFile, fd: int, path: str) -> None:
+    """Let the vCPU's run structure be the memory that the program gets when it maps this file."""
+    vcpu = file.vcpu
+    os.write(fd, vcpu.run)
+    own = os.open(path, os.O_RDWR)  # not ours to hold: another description of the same file
+    vcpu.run = memoryview(mmap.mmap(own, len(vcpu.run)))
+    os.close(own)
 
 
 def _share_bars(file: VfioDeviceFile, fd: int, path: str) -> None:

@@ -40,6 +40,9 @@ def _counts(supervisor: Supervisor) -> Iterator[str]:
     yield f"{_number(supervisor.answered, 'call')} answered; opened: {opened or 'nothing'}"
     if recorder.members_taken:
         yield f"KVM-VFIO: {_number(recorder.members_taken, 'member')} added"
+    if recorder.guest_code_wanted_times:
+        times = recorder.guest_code_wanted_times
+        yield f"guest code was to run, {times} x, and this KVM runs none: KVM_EXIT_FAIL_ENTRY"
     for (vm, gsi), times in recorder.interrupts.items():
         yield f"VM {vm}: {_number(times, 'interrupt')} by irqfd: GSI {gsi}"
 

@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 
 from kvm_vfio.kernel.iommu.dma import DmaFault
 from kvm_vfio.kernel.iommu.group import PciFunction
+from kvm_vfio.kernel.kvm.vcpu import Vcpu
 from kvm_vfio.kernel.kvm.vfio import KvmVfio
 from kvm_vfio.kernel.kvm.vm import Vm
 from kvm_vfio.kernel.observer import Observer
@@ -65,6 +66,7 @@ class Recorder(Observer, Generic[Kind]):
         self._last_change = 0.0
         self.vms = 0
         self.members_taken = 0
+        self.guest_code_wanted_times = 0
         self.interrupts: Counter[tuple[int, int]] = Counter()  # by irqfd: VM, GSI
         self.heard: list[tuple[str, Vm, Member | None]] = []
         self.cause: Callable[[], str] = lambda: "nobody"  # asked only if a call matters
@@ -103,6 +105,9 @@ class Recorder(Observer, Generic[Kind]):
 
     def vm_destroyed(self, vm: Vm) -> None:
         self.heard.append(("VM {vm} is destroyed", vm, None))
+
+    def guest_code_wanted(self, vcpu: Vcpu) -> None:
+        self.guest_code_wanted_times += 1
 
     def irqfd_injected(self, vm: Vm, gsi: int) -> None:
         line = vm.number, gsi

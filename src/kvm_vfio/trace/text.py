@@ -110,7 +110,14 @@ def _plain(args: Fields) -> Iterable[str]:
     elif args.keys() == {"words"}:
         yield from map(number, args["words"])
     else:
-        yield from (f"{name} {number(value)}" for name, value in args.items() if name != "argsz")
+        yield from (f"{name} {number(value)}" for name, value in args.items() if _told(name, value))
+
+
+def _told(name: str, value: object) -> bool:
+    """Not a structure's size, and no padding that has nothing in it."""
+    if name.startswith(("pad", "reserved")):
+        return bool(str(value).strip("0"))
+    return name != "argsz"
 
 
 _Special = Callable[[Call, Fields], "list[str] | None"]
