@@ -155,7 +155,7 @@ def prepare(version: str, progress: Progress) -> GuestKernel:
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".fetch-") as name:
         scratch = Path(name)
-        apt = _Apt(scratch, SUITES[version])
+        apt = Apt(scratch, SUITES[version])
         progress(f"Linux {version}: reading Debian's package list")
         apt.update()
         release = _newest(version, apt.package_names())
@@ -197,7 +197,7 @@ def _numbers(release: str) -> list[int]:
 # -- apt, in a directory of its own ----------------------------------------------------------------
 
 
-class _Apt:
+class Apt:
     """apt with its own sources, lists and state under `root`; it knows one suite."""
 
     def __init__(self, root: Path, suite: str) -> None:
@@ -291,7 +291,7 @@ def _is_debian(suite: str) -> bool:
     return suite.startswith(names)
 
 
-def _add_force(apt: _Apt, release: str, scratch: Path, into: Path) -> str:
+def _add_force(apt: Apt, release: str, scratch: Path, into: Path) -> str:
     """Build the module `force` for this kernel; why not, where that cannot be."""
     headers = [f"linux-headers-{part}" for part in (release, release.replace("-amd64", "-common"))]
     if not set(apt.package_names()).issuperset(headers):

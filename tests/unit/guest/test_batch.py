@@ -84,3 +84,11 @@ def test_an_answer_that_is_cut_short_is_refused() -> None:
     with pytest.raises(struct.error):
         answered(batch, b"1234")
     assert isinstance(batch.call(1), Answer)
+
+
+def test_a_program_is_run_with_its_arguments_its_output_and_its_patience() -> None:
+    batch = Batch()
+    batch.run(0x1000, 5, 60, what="program")
+    count, encoded = batch.request(0, 1 << 20)
+    assert count == 1
+    assert encoded == struct.pack("<BBHHH3Q", 13, 3, 0xFFFF, 0, 0, 0x1000, 5, 60)
