@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-import msgspec
-
-from kvm_vfio.trace.jsonl import DELAY
+from kvm_vfio.trace.jsonl import DELAY, record_of
 from kvm_vfio.trace.schema import CONTINUED, Call, Close, Decision, Record
 from kvm_vfio.trace.text import (
     answer_text,
@@ -61,7 +59,7 @@ class Conversation:
                 if not line.endswith(b"\n"):
                     break
                 self._at += len(line)
-                yield msgspec.json.decode(line, type=Record)
+                yield record_of(line)
 
     def _lines(self) -> Iterator[tuple[str, str]]:
         """(what, answer); without an answer for a decision."""

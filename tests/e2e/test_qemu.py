@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +75,21 @@ def test_a_device_that_is_not_there() -> None:
     done = supervised(*QEMU, *QMP, "-device", "vfio-pci,host=0000:00:1e.0", stdin=SAY)
     assert done.returncode == 1
     assert "0000:00:1e.0" in done.stderr
+
+
+def replayed(directory: Path, spec: str) -> None:
+    file = directory / "trace"
+    qemu("--machine", "referee", "--trace", str(file), device="0000:00:13.0")
+    command = [sys.executable, "-m", "kvm_vfio", "trace", "replay", str(file), "--on", spec]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.match(rf"{spec}: (\d\d) of \1 operations are answered as recorded", done.stdout)
+
+
+def test_its_calls_replay_on_the_model(tmp_path: Path) -> None:
+    replayed(tmp_path, "model:6.12")
+
+
+@pytest.mark.slow
+def test_its_calls_replay_on_a_real_kernel(tmp_path: Path) -> None:
+    replayed(tmp_path, "guest:6.12")

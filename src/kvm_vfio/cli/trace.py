@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from kvm_vfio.scenario.kernels import ScenarioKernel
+    from kvm_vfio.scenario.replay import Replay
     from kvm_vfio.trace.schema import Record
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -73,10 +76,64 @@ def filter_(file: str, **options: Any) -> None:  # noqa: ANN401 - those of `Sele
 
     Decisions go with their calls.
     """
-    import msgspec
+    from kvm_vfio.trace.jsonl import line
 
-    encode = msgspec.json.encode
-    _write(encode(record) + b"\n" for record in _chosen(file, options))
+    _write(map(line, _chosen(file, options)))
+
+
+@trace.command("replay")
+@click.argument("file")
+@click.option(
+    "--on",
+    "kernels",
+    metavar="model:V|guest:V",
+    multiple=True,
+    help="Run it there and compare the answers. May be repeated. Without it, print the scenario.",
+)
+def replay_(file: str, kernels: tuple[str, ...]) -> None:
+    """Make a scenario of a recorded program, and run it on other kernels.
+
+    On a model it runs on the machine it was recorded on; on a real kernel under QEMU (guest:6.1) on
+    the machine that this has, `referee`. Exit status 1 when an answer differs.
+    """
+    from kvm_vfio.cli._progress import waiting
+    from kvm_vfio.scenario.language import parse
+    from kvm_vfio.scenario.replay import compare, replay
+    from kvm_vfio.scenario.runner import Runner
+    from kvm_vfio.trace.jsonl import read_trace
+
+    made = replay(read_trace(file))
+    if not kernels:
+        _write([made.script().encode()])
+        return
+    differing = 0
+    operations = parse(made.script(), file)
+    for spec in kernels:
+        with waiting() as show, _kernel(spec, made, show) as kernel, kernel.hands() as hands:
+            others = list(compare(made.operations(), Runner(hands).run(operations)))
+        differing += len(others)
+        same = len(operations) - len(others)
+        click.echo(f"{spec}: {same} of {len(operations)} operations are answered as recorded")
+        for other in others:
+            click.echo(f"  #{other.step.n} {other.step.text}")
+            click.echo(f"     recorded {other.step.answer}, {spec} {other.answer}")
+    sys.exit(1 if differing else 0)
+
+
+def _kernel(
+    spec: str, made: Replay, show: Callable[[str], None]
+) -> AbstractContextManager[ScenarioKernel]:
+    """The kernel that a program is replayed on. InputError: the devices are not there."""
+    from kvm_vfio.machine.load import load_machine
+    from kvm_vfio.scenario.kernels import ModelKernel, model_kernel, opened
+
+    kind, _, linux = spec.partition(":")
+    if kind == "model" and linux:
+        profile = model_kernel(linux, snoop=made.snoop()).profile
+        return nullcontext(ModelKernel(spec, made.machine, profile))
+    if kind == "guest":
+        made.require_devices(load_machine("referee"))
+    return opened(spec, snoop=made.snoop(), progress=show)
 
 
 def _write(lines: Iterable[bytes]) -> None:

@@ -240,6 +240,8 @@ class RecordedSyscalls(ModelSyscalls):
                 fault=self._fired(),
             )
             raise
+        if fd is not None:
+            recording.seen.looked_up.pop(fd, None)  # it is what the call was made on
         recording.answered(self._tid, name, answer(result), fd=fd, file=file, args=args)
         return result
 

@@ -162,6 +162,8 @@ class Runner:
             return self._hands.memory("rw", [ClosedFd()])
         if kind == "int":
             return self._hands.memory("rw", [(number(rest) & _MASK32).to_bytes(4, "little")])
+        if kind == "words":
+            return self._hands.memory("rw", _words(rest))
         if kind in ("fd", "ro", "odd", "pageend"):
             return self._hands.memory("rw" if kind == "fd" else kind, [Fd(rest)])
         raise ValueError(f"there is no kind of address {word!r}")
@@ -357,6 +359,24 @@ class Runner:
     def _do_force_coh(self, group: str, answer: str) -> Teller:
         forced = None if answer == "real" else answer == "1"
         return _plain(self._hands.force_coherency(group, answer=forced))
+
+
+def _words(text: str) -> list[bytes | Fd | ClosedFd]:
+    """The int32s of a structure, `5,0xffffffff,fd:H`, and room for as much as the first one says.
+
+    A structure that grows begins with its own size.
+    """
+    words = text.split(",")
+    pieces: list[bytes | Fd | ClosedFd] = [
+        Fd(word.removeprefix("fd:"))
+        if word.startswith("fd:")
+        else (number(word) & _MASK32).to_bytes(4, "little")
+        for word in words
+    ]
+    size = 0 if words[0].startswith("fd:") else number(words[0])
+    if 4 * len(words) < size <= _PAGE:
+        pieces.append(bytes(size - 4 * len(words)))
+    return pieces
 
 
 def _raise(error: OSError) -> str:

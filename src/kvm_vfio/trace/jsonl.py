@@ -9,20 +9,38 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import get_args
+from typing import Any, cast, get_args
 
 import msgspec
 
 from kvm_vfio.errors import InputError
+from kvm_vfio.machine.devices import device_model
+from kvm_vfio.machine.model import Machine, PciDevice
 from kvm_vfio.trace.schema import VERSION, Header, Record
 
 DELAY = 0.05  # seconds: what happened longer ago is in the file
 _MOST_WAITING = 200  # records, some 100 KiB
 
-_decode = msgspec.json.Decoder(Record).decode
+
+def _without_code(value: object) -> object:
+    """What makes a device model is code: its name stands beside it."""
+    if callable(value):
+        return ""
+    raise NotImplementedError(f"{value!r} has no place in a trace")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_without_code)
+
+
+def _no_model(_bus: object, _options: object) -> None:
+    """The code of a device model that is not known yet, or not here."""
+
+
+_decode = msgspec.json.Decoder(Record, dec_hook=lambda _type, _value: _no_model).decode
 _KINDS = frozenset(kind.__struct_config__.tag for kind in get_args(Record))
 
 
@@ -42,7 +60,6 @@ class TraceWriter:
     def __init__(self, fd: int) -> None:
         self.failure: str | None = None
         self._fd = fd
-        self._encode = msgspec.json.Encoder().encode_lines
         self._waiting: list[Record] = []
         self._writing = Lock()
         self._some = Event()
@@ -66,12 +83,14 @@ class TraceWriter:
             del self._waiting[: len(records)]
             if not records or self.failure is not None:
                 return
-            data = memoryview(self._encode(records))
             try:
+                data = memoryview(_encoder.encode_lines(records))
                 while data:
                     data = data[os.write(self._fd, data) :]
             except OSError as error:
                 self.failure = error.strerror or str(error)
+            except (TypeError, NotImplementedError) as error:  # a bug, and not the program's
+                self.failure = str(error)
 
     def close(self) -> None:
         """Write what is left; the fd stays open."""
@@ -87,6 +106,11 @@ class TraceWriter:
             if not self._over:
                 time.sleep(DELAY)
             self.flush()
+
+
+def line(record: Record) -> bytes:
+    """The line of a record."""
+    return _encoder.encode(record) + b"\n"
 
 
 def read_trace(path: Path | str) -> Iterator[Record]:
@@ -119,14 +143,50 @@ def read_lines(lines: Iterable[bytes], name: str) -> Iterator[Record]:
 def _record(line: bytes, place: str) -> Record | None:
     """The record in a line; None for a kind that a later kvm-vfio knows."""
     try:
-        record: Record = _decode(line)
+        return record_of(line)
     except msgspec.ValidationError as error:
         if _is_of_a_later_kind(line):
             return None
         raise InputError(f"{place}: {error}; the trace was changed by hand") from error
     except msgspec.DecodeError as error:
         raise InputError(f"{place}: {error}; name a file that --trace wrote") from error
+
+
+def record_of(line: bytes) -> Record:
+    """The record in a line. msgspec.DecodeError."""
+    record: Record = _decode(line)
+    if isinstance(record, Header):
+        record.machine = _with_code(record.machine)
     return record
+
+
+def _with_code(machine: Machine) -> Machine:
+    """The machine with its device models, as far as they are installed here."""
+    iommus = (
+        replace(
+            iommu,
+            groups=tuple(
+                replace(group, devices=tuple(map(_device_with_code, group.devices)))
+                for group in iommu.groups
+            ),
+        )
+        for iommu in machine.iommus
+    )
+    return replace(machine, iommus=tuple(iommus))
+
+
+def _device_with_code(device: PciDevice) -> PciDevice:
+    behaviour = device.behaviour
+    if behaviour is None:
+        return device
+    try:
+        model = device_model(behaviour.name)
+        given = behaviour.options if isinstance(behaviour.options, dict) else {}
+        options = model.options_type(**given)
+    except (KeyError, TypeError, InputError):
+        return replace(device, behaviour=None)
+    maker = cast("Callable[[Any, Any], Any]", model)
+    return replace(device, behaviour=replace(behaviour, model=maker, options=options))
 
 
 def _is_of_a_later_kind(line: bytes) -> bool:

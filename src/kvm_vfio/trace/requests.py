@@ -7,8 +7,8 @@ structure is told as far as it was there: one that grows is as long as its calle
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import cache, lru_cache
 from typing import Any
 
 from msgspec import Struct, defstruct
@@ -29,6 +29,25 @@ _KNOWN = {
     **vfio.DEVICE_REQUESTS,
     **vfio.CONTAINER_REQUESTS,
 }
+
+
+@cache
+def known_requests() -> dict[str, Request]:
+    """Every request by its name."""
+    return {request.name: request for request in _KNOWN.values()} | {
+        row.request.name: row.request
+        for kind in _files()
+        for table in kind.tables()
+        for row in table
+    }
+
+
+def _files() -> Iterator[type[File]]:
+    kinds = [File]
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        yield kind
 
 
 class Value(Struct):

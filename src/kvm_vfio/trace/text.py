@@ -32,6 +32,7 @@ _TYPES = {
     10: "VFIO_UPDATE_VADDR",
 }
 _ATTRIBUTES = {(1, 1): "GROUP_ADD", (1, 2): "GROUP_DEL", (1, 3): "GROUP_SET_SPAPR_TCE"}
+_REGION_SHIFT = 40
 _REGIONS = {6: "ROM", 7: "config space", 8: "VGA"}
 _IRQS = {0: "INTx", 1: "MSI", 2: "MSI-X", 3: "errors", 4: "requests"}
 _IRQ_FLAGS = {8: "mask", 16: "unmask", 32: "trigger", 1: "no data", 2: "bools", 4: "eventfds"}
@@ -164,6 +165,14 @@ def _of_region(_call: Call, args: Fields) -> list[str] | None:
     return [_REGIONS.get(args["index"], f"BAR {args['index']}")] if "index" in args else None
 
 
+def _of_access(_call: Call, args: Fields) -> list[str] | None:
+    """A place in a device's file: its regions are 1 TiB apart, 16 of them from some base."""
+    if "offset" not in args:
+        return None
+    index, at = args["offset"] >> _REGION_SHIFT & 0xF, args["offset"] & (1 << _REGION_SHIFT) - 1
+    return [f"{_REGIONS.get(index, f'BAR {index}')} + {at:#x}", f"{args['size']} bytes"]
+
+
 def _of_irq(_call: Call, args: Fields) -> list[str] | None:
     return [_irq(args["index"])] if "index" in args else None
 
@@ -204,6 +213,7 @@ _SPECIAL: dict[str, _Special] = {
     "VFIO_IOMMU_MAP_DMA": _of_map,
     "VFIO_IOMMU_UNMAP_DMA": _of_unmap,
     "VFIO_DEVICE_GET_REGION_INFO": _of_region,
+    **dict.fromkeys(("pread64", "pwrite64", "mmap"), _of_access),
     "VFIO_DEVICE_GET_IRQ_INFO": _of_irq,
     "VFIO_DEVICE_SET_IRQS": _of_set_irqs,
     "VFIO_DEVICE_RESET": _no_argument,

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from kvm_vfio.errors import InputError
-from kvm_vfio.machine.load import load_machine
+from kvm_vfio.machine.load import builtin_machines, load_machine
 from kvm_vfio.trace.jsonl import DELAY, TraceWriter, read_trace
 from kvm_vfio.trace.schema import VERSION, Call, Decision, Header, Record, Task
 
@@ -45,6 +45,21 @@ def test_what_is_written_is_read(writer: TraceWriter, file: Path) -> None:
     writer([HEADER, CALL])
     writer.flush()
     assert list(read_trace(file)) == [HEADER, CALL]
+
+
+@pytest.mark.parametrize("name", builtin_machines())
+def test_every_machine_is_read_as_it_was(writer: TraceWriter, file: Path, name: str) -> None:
+    header = msgspec.structs.replace(HEADER, machine=load_machine(name))
+    writer([header])
+    writer.flush()
+    assert list(read_trace(file)) == [header]
+
+
+def test_what_cannot_be_written_ends_the_trace_and_not_the_program(writer: TraceWriter) -> None:
+    writer([msgspec.structs.replace(CALL, args=object())])
+    writer.flush()
+    assert writer.failure
+    assert "has no place in a trace" in writer.failure
 
 
 def test_a_record_is_in_the_file_soon_with_nobody_asking(writer: TraceWriter, file: Path) -> None:

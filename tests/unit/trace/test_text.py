@@ -71,6 +71,16 @@ def call(name: str, answer: int | str = 0, **fields: object) -> Call:
                 " read and write) = 0"
             ),
         ),
+        (
+            call(
+                "pread64",
+                4,
+                fd=8,
+                on="device 0000:00:10.0",
+                args={"size": 4, "offset": 0x4B000 << 32 | 7 << 40 | 0x10},
+            ),
+            "pread64(device 0000:00:10.0, config space + 0x10, 4 bytes) = 4",
+        ),
         (call("mmap", "continue", fd=8), "mmap(fd 8) = the computer's own answer"),
         (
             call("KVM_CREATE_VM", "ENOMEM", fd=3, on="kvm", args={"arg": 0}, fault="KVM_CREATE_VM"),
