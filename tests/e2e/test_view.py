@@ -8,10 +8,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+from kvm_vfio.machine.write import machine_text
+from kvm_vfio.survey.record import described
 from tests.e2e.supervised import AS_NOBODY, supervised
+from tests.unit.survey.recorded import computer
 
 DEVICE = "/sys/bus/pci/devices/0000:00:13.0"
 
@@ -154,3 +158,12 @@ def test_inspect_sees_the_described_machine() -> None:
         *((number, True, f"/dev/vfio/{number}") for number in range(1, 5)),
         (5, False, "/dev/vfio/5"),
     ]
+
+
+def test_a_recorded_machine_is_met(tmp_path: Path) -> None:
+    machine = described(computer("intel-7.3-snoop", tmp_path))
+    (tmp_path / "here.toml").write_text(machine_text(machine))
+    output = shell("ls /dev/vfio /sys/kernel/iommu_groups", "--machine", f"{tmp_path}/here.toml")
+    nodes, groups = output.strip().split("\n\n")
+    assert nodes.split() == ["/dev/vfio:", "1", "2", "3", "4", "5", "vfio"]
+    assert groups.split()[1:] == [str(number) for number in range(10)]

@@ -10,6 +10,7 @@ it lies in.
 from __future__ import annotations
 
 import heapq
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -35,7 +36,8 @@ from kvm_vfio.trace.text import call_text, close_text, decision_text
 
 FOREVER = -1  # the end of a span that no row ended
 _NOBODY = -1
-MOST_ROWS = 2_000_000
+MOST_ROWS = 1_000_000  # some 600 MB
+CHUNK = 500  # rows whose records are packed together
 
 _KINDS = ("vm", "kvm-vfio", "container", "domain", "group", "device", "iommu")
 _ENCODE = msgspec.json.Encoder().encode
@@ -72,7 +74,6 @@ class Row:
     failed: bool
     text: str
     nodes: tuple[int, ...]
-    detail: bytes
 
 
 @dataclass(slots=True)
@@ -86,10 +87,11 @@ class Node:
 
 @dataclass
 class Course:
-    """All of a trace."""
+    """All of a trace. `packed` has the records of the rows as they were, `CHUNK` at a time."""
 
     header: Header
     rows: list[Row] = field(default_factory=list)
+    packed: list[bytes] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
@@ -134,6 +136,7 @@ _Key = tuple[str, int, int]
 class _Making:
     def __init__(self, made: Course) -> None:
         self.made = made
+        self._records: list[bytes] = []
         self._nodes: dict[str, int] = {}
         self._tasks: dict[int, int] = {}
         self._files: dict[int, int] = {}  # open files: the node of each
@@ -161,7 +164,8 @@ class _Making:
             self.made.end = record
 
     def finish(self) -> None:
-        """Give every node its place."""
+        """Pack what is left, and give every node its place."""
+        self._pack()
         there: dict[int, Span] = {s.x: s for s in self.made.spans if s.what == "there"}
         free: dict[str, list[int]] = {}
         ends: list[tuple[int, str, int]] = []
@@ -192,8 +196,15 @@ class _Making:
         took: int = 0,
     ) -> None:
         about = tuple(dict.fromkeys(node for node in nodes if node is not None))
-        row = Row(kind, record.n, self._at, took, self._task, failed, text, about, _ENCODE(record))
-        self.made.rows.append(row)
+        self.made.rows.append(Row(kind, record.n, self._at, took, self._task, failed, text, about))
+        self._records.append(_ENCODE(record))
+        if len(self._records) == CHUNK:
+            self._pack()
+
+    def _pack(self) -> None:
+        if self._records:
+            self.made.packed.append(zlib.compress(b"\n".join(self._records), 9))
+            self._records.clear()
 
     @property
     def _now(self) -> int:

@@ -11,17 +11,16 @@ import html
 import re
 import zlib
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from itertools import chain, pairwise
 from typing import Any
 
 import msgspec
 
-from kvm_vfio.report.course import Course, Row
+from kvm_vfio.report.course import CHUNK, Course
 from kvm_vfio.report.problems import problems
 
-CHUNK = 500  # details that are unpacked together
 _HERE = resources.files("kvm_vfio.report")
 _SCRIPTS = ("data", "list", "timeline", "graph", "state", "main")
 _VENDOR = ("uPlot.iife.min.js", "cytoscape.min.js")
@@ -39,7 +38,7 @@ def page(made: Course) -> str:
         "libraries": "".join(f"<script>{_asset(f'vendor/{name}')}</script>\n" for name in _VENDOR),
         "script": "".join(_asset(f"assets/{name}.js") for name in _SCRIPTS),
         "data": _packed(msgspec.json.encode(as_data(made))),
-        "details": "\n".join(_details(made.rows)),
+        "details": "\n".join(b64encode(packed).decode() for packed in made.packed),
     }
     return _PLACE.sub(lambda match: parts[match[1]], _asset("assets/page.html"))
 
@@ -50,11 +49,6 @@ def _asset(name: str) -> str:
 
 def _packed(data: bytes) -> str:
     return b64encode(zlib.compress(data, 9)).decode()
-
-
-def _details(rows: Sequence[Row]) -> Iterator[str]:
-    for start in range(0, len(rows), CHUNK):
-        yield _packed(b"\n".join(row.detail for row in rows[start : start + CHUNK]))
 
 
 def as_data(made: Course) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Unit:
     def address_width(self) -> int | None:
         """How many bits an iova of a VFIO container has.
 
-        AMD: measured on 5.10 and 6.12. VT-d: what its page tables and its MGAW allow.
+        AMD: measured on 5.10, 6.12. VT-d: what its page tables and its MGAW allow.
         """
         if self.kind == "amd":
             return 64

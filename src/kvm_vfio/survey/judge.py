@@ -44,7 +44,8 @@ class Era:
     scope: DomainScope
 
 
-# As `profiles.table` has it, where 5.10, 6.1 and 6.12 are measured: between them the commits count.
+# As `profiles.table` has it: 5.10, 6.1, 6.12, 6.18 and 7.3 are measured, and what is foretold for
+# them comes (tests/differential/test_survey.py); between them the commits count.
 ERAS = (
     Era((6, 2), Coherency.DEVICES, DomainScope.OWN_UNITS),
     Era((5, 19), Coherency.GROUP_CONTAINER, DomainScope.OWN_UNITS),

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 import kvm_vfio.report
 from kvm_vfio.cli import main
-from kvm_vfio.report.course import course
-from kvm_vfio.report.page import CHUNK, page
+from kvm_vfio.report.course import CHUNK, course
+from kvm_vfio.report.page import page
 from tests.unit.report.records import GROUP, Trace, a_vm_and_a_group
 
 VENDOR = Path(kvm_vfio.report.__file__).parent / "vendor"
