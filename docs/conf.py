@@ -12,6 +12,8 @@ from dataclasses import fields
 from enum import Enum
 from errno import errorcode
 from importlib.metadata import version as version_of
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvm_vfio.kernel.file import File
@@ -22,7 +24,7 @@ from kvm_vfio.kernel.vfio.container import ContainerFile
 from kvm_vfio.kernel.vfio.device import VfioDeviceFile
 from kvm_vfio.kernel.vfio.group import GroupFile
 from kvm_vfio.kernel.vfs import VFS_IOCTLS
-from kvm_vfio.profiles import PROFILES, Profile
+from kvm_vfio.profiles import PROFILES, Profile, profile, table
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -113,10 +115,61 @@ def _profiles() -> str:
         if all(isinstance(getattr(p, field.name), _SHOWN) for p in profiles)
         if field.name != "name"
     ]
-    return _table(["behaviour", *(profile.name for profile in profiles)], rows)
+    return _table(["behaviour", *(p.name for p in profiles)], rows)
 
 
-myst_substitutions = {"requests": _requests(), "profiles": _profiles()}
+_FIELD = re.compile(r"    (\w+)[:=](?:[^#]*?)(?:  # (.*))?$")
+
+
+def _comments(path: Path, start: str) -> dict[str, str]:
+    """What is said of each field in the block of a source file that begins with `start`."""
+    said: dict[str, str] = {}
+    above: list[str] = []
+    lines = path.read_text().split(f"\n{start}", 1)[1].splitlines()
+    for line in lines[1:]:
+        if line and not line.startswith(" "):
+            break
+        if line.startswith("    # -- "):
+            continue
+        if line.startswith("    # "):
+            above.append(line.removeprefix("    # "))
+            continue
+        if field := _FIELD.match(line):
+            said[field[1]] = field[2] or " ".join(above)
+        above = []
+    return said
+
+
+def _changes() -> str:
+    """For each kernel what it does differently from the one before, and how that is known."""
+    meanings = _comments(Path(profile.__file__), "class Profile:")
+    parts = []
+    for before, after in pairwise(PROFILES.values()):
+        name = "LINUX_" + after.name.replace(".", "_")
+        sources = _comments(Path(table.__file__), f"{name} = replace(")
+        known = f"measured on {after.measured}" if after.measured else "derived"
+        rows = [
+            [
+                f"`{field.name}`: {meanings[field.name]}",
+                _errno_or(field.name, getattr(before, field.name)),
+                _errno_or(field.name, getattr(after, field.name)),
+                "; ".join(filter(None, (known, sources.get(field.name)))),
+            ]
+            for field in fields(Profile)
+            if all(isinstance(getattr(p, field.name), _SHOWN) for p in (before, after))
+            if field.name not in ("name", "measured")
+            if getattr(before, field.name) != getattr(after, field.name)
+        ]
+        heads = ["behaviour", before.name, after.name, "how that is known"]
+        parts.append(f"## From {before.name} to {after.name}\n\n{_table(heads, rows)}")
+    return "\n\n".join(parts)
+
+
+myst_substitutions = {
+    "requests": _requests(),
+    "profiles": _profiles(),
+    "changes": _changes(),
+}
 
 # A link to what is no part of the site says where that is in the repository.
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+([^)#]+?)(?:#[^)]*)?\)")

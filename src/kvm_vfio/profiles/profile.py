@@ -47,10 +47,10 @@ class Profile:
     name: str
     measured: str
 
-    # the VFS, of files that are no regular ones
+    # -- the VFS, of files that are no regular ones
     vfs_sets_file_attributes: bool  # FS_IOC_SETFLAGS, FSSETXATTR read their argument first: EFAULT
 
-    # KVM
+    # -- KVM
     kvm_recording: KvmRecording | None  # what its KVM says of itself and of processors
     capabilities: frozenset[int]  # KVM_CHECK_EXTENSION: which of the caps in question answer 1
     # (group, attr) that /dev/kvm has on AMD; None: it knows no attributes at all
@@ -67,21 +67,21 @@ class Profile:
     every_vcpu_is_bsp: bool  # IA32_APIC_BASE without a local APIC of KVM's has the BSP bit
     cpuid_counts_before_it_is_set: bool  # CR4: a vCPU without CPUID has no features
     device_checks_mm: bool  # ioctl on a device fd from another mm: EIO
-    device_end: DeviceEnd
+    device_end: DeviceEnd  # what ends a KVM device
     legacy_assignment: bool  # KVM_ASSIGN_PCI_DEVICE exists
     reports_assignment: bool  # kvm_arch_start_assignment, kvm_arch_end_assignment exist
     tells_member_its_kvm: bool  # vfio_group_set_kvm, vfio_file_set_kvm exist
 
     vm: VmBehaviour | None  # what its VMs are asked for; None: nobody has measured it
 
-    # the KVM-VFIO device
-    coherency: Coherency
+    # -- the KVM-VFIO device
+    coherency: Coherency  # what it asks to learn whether a member is coherent
     member_is_group: bool  # holds the vfio_group through its container; else the open file
     accepts_device_file: bool  # a VFIO device fd is a member like a group's
     del_looks_up_again: bool  # DEL asks VFIO for the group anew, with ADD's errors
     failed_del_updates_coherency: bool
 
-    # VFIO containers and groups
+    # -- VFIO containers and groups
     # A group in a container is owned: SET_CONTAINER of one that is not viable is EPERM, and no
     # native driver binds. Else SET_CONTAINER is 0, and a native driver is a BUG.
     group_claims_dma: bool
@@ -96,7 +96,7 @@ class Profile:
     status_without_devices_errno: int  # GET_STATUS of a group whose last device left; 0: answers
     info_size: int  # bytes of the structures of VFIO's GET_INFO requests: 16, 20 or 24
 
-    # VFIO devices
+    # -- VFIO devices
     msix_grows: bool  # more MSI-X vectors can be enabled later; GET_IRQ_INFO without NORESIZE
     every_device_reports_errors: bool  # IRQ index 3 is there, PCI Express or not
     region_access_width: int  # bytes of the widest access that a read or write of a BAR becomes
@@ -109,8 +109,8 @@ class Profile:
     aer_reports_advisory: bool  # Linux unmasks advisory errors in every function that has AER
     negative_eventfd_errno: int  # SET_IRQS of an fd below -1 as error or request interrupt; or 0
 
-    # type1
-    domain_scope: DomainScope
+    # -- type1
+    domain_scope: DomainScope  # which IOMMU units decide whether a domain is coherent
     type1v2: bool  # the type VFIO_TYPE1v2_IOMMU (3) exists
     dma_cc_extension: bool  # CHECK_EXTENSION(4), VFIO_DMA_CC_IOMMU, exists
     nesting_extension: bool  # CHECK_EXTENSION(6)
