@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +107,47 @@ def test_the_same_in_process(capsys: pytest.CaptureFixture[str]) -> None:
     driver.device.enable_irqs(MSIX, events)
     show(driver, events[1])
     assert steps(capsys.readouterr().out) == EXPECTED
+
+
+NO_SNOOP = """\
+[[iommu]]
+[[iommu.group]]
+number = 1
+[[iommu.group.device]]
+address = "0000:00:10.0"
+model = "edu"
+options = { no_snoop = true }
+"""
+
+
+def coherency(program: str, tmp_path: Path, *options: str) -> tuple[dict[str, str], str]:
+    """What the device read before its group was registered, while it was, and after."""
+    file = tmp_path / "machine.toml"
+    file.write_text(NO_SNOOP)
+    done = supervised("--kvm", "model", "--machine", str(file), *options, program, *EDU)
+    assert "a bug in kvm-vfio" not in done.stderr
+    return steps(done.stdout), done.stderr
+
+
+@pytest.mark.gcc
+def test_a_device_that_does_not_snoop(build: Builder, tmp_path: Path) -> None:
+    found, said = coherency(build("coherency.c"), tmp_path, "--coherency", "model")
+    assert found == {
+        "device": "0",
+        "not registered": "old",
+        "registered": "second",
+        "given up": "second",
+    }
+    assert "STALE DMA, 2 x: 0000:00:10.0 did not snoop" in said
+
+
+@pytest.mark.gcc
+@pytest.mark.parametrize("options", [(), ("--coherency", "model", "--snoop", "on")])
+def test_a_device_that_snoops(build: Builder, tmp_path: Path, options: tuple[str, ...]) -> None:
+    found, said = coherency(build("coherency.c"), tmp_path, *options)
+    assert [found[name] for name in ("not registered", "registered", "given up")] == [
+        "first",
+        "second",
+        "third",
+    ]
+    assert "STALE" not in said

@@ -48,6 +48,13 @@ if TYPE_CHECKING:
     type=click.Choice(["host", "model"]),
     help="This computer's /dev/kvm, or one without guests. Default: host where /dev/kvm opens.",
 )
+@click.option(
+    "--coherency",
+    type=click.Choice(["always", "model"]),
+    default="always",
+    show_default=True,
+    help="model: No-Snoop DMA goes past the CPU caches, where no IOMMU forces it to snoop.",
+)
 @click.option("--trace", metavar="FILE", help="Write a line of JSON for every intercepted call.")
 @click.option(
     "--fail",
@@ -67,6 +74,7 @@ def run(
     linux: str,
     snoop: str | None,
     kvm: str | None,
+    coherency: str,
     trace: str | None,
     fail: tuple[str, ...],
     fail_any: bool,
@@ -101,6 +109,7 @@ def run(
         trace=None if trace is None else _create(trace),
         faults=faults,
         fault_seed=fail_seed,
+        caches=coherency == "model",
     )
     sys.exit(run_program(options))
 

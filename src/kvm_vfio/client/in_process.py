@@ -21,6 +21,7 @@ from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.kvm.vm import Vm, VmFile
 from kvm_vfio.kernel.memory import PAGE, AddressSpace, Region
 from kvm_vfio.kernel.observer import Observer
+from kvm_vfio.kernel.x86.cache import Caches
 from kvm_vfio.kernel.x86.wbinvd import why_wbinvd
 from kvm_vfio.machine.model import Machine
 from kvm_vfio.machine.storage import open_storage
@@ -299,6 +300,7 @@ def model(
     fail: Sequence[str] = (),
     fail_any: bool = False,
     fail_seed: int = 0,
+    caches: Caches | None = None,
 ) -> ModelSyscalls:
     """A fresh process on a fresh kernel.
 
@@ -307,7 +309,8 @@ def model(
     hears of every effect; `trace` takes the records of every call and decision: a `History`
     explains them. `fail` are faults, written as for `kvm-vfio run --fail`; with `fail_any` their
     errnos may be ones that no Linux gives there, and `fail_seed` is where their chance begins.
-    InputError for a name that is not known, or a file or fault that is wrong.
+    `caches` are the CPUs' (`kernel.x86.cache`); without them all DMA is coherent. InputError for a
+    name that is not known, or a file or fault that is wrong.
     """
     if linux not in PROFILES:
         raise InputError(f"there is no profile {linux!r}; there are {', '.join(PROFILES)}")
@@ -318,15 +321,19 @@ def model(
     if snoop_control is not None:
         iommus = (replace(iommu, snoop_control=snoop_control) for iommu in machine.iommus)
         machine = replace(machine, iommus=tuple(iommus))
+
+    def kernel(heard: Observer | None) -> Kernel:
+        profile = PROFILES[linux]
+        return Kernel(machine, profile, observer=heard, open_storage=open_storage, caches=caches)
+
     if trace is None and not fail:
-        kernel = Kernel(machine, PROFILES[linux], observer=observer, open_storage=open_storage)
-        return ModelSyscalls(kernel)
+        return ModelSyscalls(kernel(observer))
     from kvm_vfio.client.recorded import RecordedSyscalls  # noqa: PLC0415  # built on this module
     from kvm_vfio.faults import Faults, parse  # noqa: PLC0415  # only when needed
 
     recording = Recording(trace or (lambda _records: None))
     heard = recording if observer is None else fan_out(observer, recording)
-    kernel = Kernel(machine, PROFILES[linux], observer=heard, open_storage=open_storage)
+    recorded = kernel(heard)
     faults = [parse(spec, machine, anything=fail_any) for spec in fail]
-    met = Faults(faults, kernel, seed=fail_seed) if faults else None
-    return RecordedSyscalls(kernel, recording, faults=met)
+    met = Faults(faults, recorded, seed=fail_seed) if faults else None
+    return RecordedSyscalls(recorded, recording, faults=met)

@@ -26,6 +26,7 @@ from kvm_vfio.kernel.task import Files, Mm, Task
 from kvm_vfio.kernel.vfio.container import Container, ContainerFile
 from kvm_vfio.kernel.vfio.external import ContainerUsers, External, OpenFiles
 from kvm_vfio.kernel.vfio.group import GroupFile, VfioGroup, VfioGroupPicture
+from kvm_vfio.kernel.x86.cache import Caches
 from kvm_vfio.machine.model import Machine
 from kvm_vfio.profiles.profile import Profile
 
@@ -57,6 +58,7 @@ class Kernel:
     whether the architecture builds the KVM-VFIO device (CONFIG_KVM_VFIO). `open_storage` opens, by
     its path, a file that a device keeps its data in. `now` and `real_time` are the computer's
     clocks (CLOCK_BOOTTIME and CLOCK_REALTIME), in nanoseconds; without them time stands still.
+    `caches` are the CPUs'; without them all DMA finds what CPUs have stored.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Kernel:
         open_storage: Callable[[str], Storage] | None = None,
         now: Callable[[], int] | None = None,
         real_time: Callable[[], int] | None = None,
+        caches: Caches | None = None,
     ) -> None:
         self.machine = machine
         self.profile = profile
@@ -81,6 +84,7 @@ class Kernel:
         self.now: Callable[[], int] = now or (lambda: 0)
         self.real_time: Callable[[], int] = real_time or (lambda: 0)
         self.open_storage = open_storage or _no_storage
+        self.caches = caches
 
         self.vms: dict[int, Vm] = {}
         self.locked_vm: dict[Mm, int] = {}  # bytes that DMA mappings pin, by whose memory it is

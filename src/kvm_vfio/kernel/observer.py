@@ -77,6 +77,9 @@ class Observer:
     def dma_faulted(self, fault: DmaFault, function: PciFunction) -> None:
         """What a device wanted of memory was refused: DMAR's fault report, and bus mastering."""
 
+    def stale_dma(self, function: PciFunction, iova: int) -> None:
+        """A read that did not snoop found in memory what a CPU's cache has newer."""
+
     def group_attached(self, vfio_group: VfioGroup, container: Container) -> None:
         """vfio_container_attach_group has succeeded."""
 

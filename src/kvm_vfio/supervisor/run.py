@@ -20,6 +20,7 @@ from kvm_vfio.errors import KvmVfioError, Unsupported
 from kvm_vfio.faults import Fault, Faults
 from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.observer import Observer
+from kvm_vfio.kernel.x86.supposed import SupposedCaches
 from kvm_vfio.machine.model import Machine
 from kvm_vfio.machine.storage import open_storage
 from kvm_vfio.profiles.profile import Profile
@@ -47,6 +48,7 @@ class Options:
     """What to run, and on what. `report` and `trace` are open fds, or None for none.
 
     `faults` happen to the program, by chance from `fault_seed`.
+    `caches`: DMA that does not snoop goes past the CPU caches.
     """
 
     command: Sequence[str]
@@ -57,6 +59,7 @@ class Options:
     trace: int | None = None
     faults: Sequence[Fault] = ()
     fault_seed: int = 0
+    caches: bool = False
 
 
 def run(options: Options) -> int:
@@ -98,7 +101,11 @@ class _Session:
             open_storage=open_storage,
             now=lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME),
             real_time=time.time_ns,
+            caches=self._caches() if options.caches else None,
         )
+
+    def _caches(self) -> SupposedCaches:
+        return SupposedCaches(lambda: list(self._kernel.vms.values()))
 
     def _observer(self) -> Observer:
         if self._tracer is None:

@@ -26,6 +26,11 @@ def _lines(supervisor: Supervisor) -> Iterator[str]:
     yield from _coherency(supervisor)
     yield from _held(supervisor)
     yield from _failures(supervisor)
+    for address, times in supervisor.recorder.stale_reads.items():
+        yield (
+            f"STALE DMA, {times} x: {address} did not snoop, and read memory that no WBINVD had"
+            " written back"
+        )
     for fault, times in supervisor.recorder.dma_faults.items():
         yield f"DMA fault, {times} x: {fault}"
     yield from _unknown(supervisor)

@@ -62,6 +62,7 @@ class Recorder(Observer, Generic[Kind]):
         self.not_modelled: Counter[str] = Counter()
         self.not_reached: Counter[str] = Counter()
         self.dma_faults: Counter[str] = Counter()
+        self.stale_reads: Counter[str] = Counter()  # by the device's address
         self.leaked: list[str] = []
         self._last_change = 0.0
         self.vms = 0
@@ -153,6 +154,9 @@ class Recorder(Observer, Generic[Kind]):
         what = f"{function.static.address} at {fault}"
         if what in self.dma_faults or len(self.dma_faults) < _MOST_KINDS:
             self.dma_faults[what] += 1
+
+    def stale_dma(self, function: PciFunction, iova: int) -> None:
+        self.stale_reads[function.static.address] += 1
 
     def reference_leaked(self, device: KvmVfio, member: Member) -> None:
         self.leaked.append(

@@ -5,6 +5,9 @@ Rule of this file: a device names iovas and nothing else. What it may reach, the
 page; what it reaches are the pages that were pinned when they were mapped.
 
 A transfer goes through one mapping after the other. Where it faults, what came before has happened.
+
+A device may ask that its DMA need not snoop the CPU caches. Where the IOMMU does not force it to,
+and the caches are modelled, it then meets what memory holds (`kvm_vfio.kernel.x86.cache`).
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from typing import TYPE_CHECKING, Protocol
 from kvm_vfio.kernel.error import KernelError
 
 if TYPE_CHECKING:
-    from kvm_vfio.kernel.iommu.group import IommuGroup
+    from kvm_vfio.kernel.iommu.group import IommuGroup, PciFunction
+    from kvm_vfio.kernel.task import Mm, Pages
+    from kvm_vfio.kernel.x86.cache import Caches
 
 
 class DmaFault(Exception):
@@ -32,11 +37,14 @@ class Translated(Protocol):
 
     start: int
     size: int
+    mm: Mm
+    pages: Pages
 
     @property
     def readable(self) -> bool: ...
     @property
     def writable(self) -> bool: ...
+    def address(self, iova: int) -> int: ...
     def read(self, iova: int, size: int) -> bytes: ...
     def write(self, iova: int, data: bytes) -> None: ...
 
@@ -47,29 +55,56 @@ class Translation(Protocol):
     def translate(self, iova: int) -> Translated | None:
         """What is mapped at `iova`; None for nothing."""
 
+    def snoops(self, iommu_group: IommuGroup) -> bool:
+        """Whether it makes all DMA of the group snoop."""
 
-def read(iommu_group: IommuGroup, iova: int, size: int) -> bytes:
-    """What a device of the group reads. DmaFault."""
+
+def read(function: PciFunction, iova: int, size: int, *, no_snoop: bool) -> bytes:
+    """What a device reads. DmaFault."""
+    caches, snoop = _caches(function, no_snoop=no_snoop)
     pieces = []
-    for mapping, at, length in _pieces(iommu_group, iova, size):
+    for mapping, at, length in _pieces(function.iommu_group, iova, size):
         if not mapping.readable:
             raise DmaFault(at, "it is mapped for writing only")
         try:
-            pieces.append(mapping.read(at, length))
+            data = mapping.read(at, length)
+            if caches is not None and not snoop:
+                data = _from_memory(function, caches.read(mapping, at, length), data, at)
         except KernelError as error:
             raise DmaFault(at, error.why) from error
+        pieces.append(data)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def write(iommu_group: IommuGroup, iova: int, data: bytes) -> None:
-    """A device of the group writes. DmaFault."""
-    for mapping, at, length in _pieces(iommu_group, iova, len(data)):
+def _from_memory(function: PciFunction, memory: bytes, cached: bytes, iova: int) -> bytes:
+    """What memory holds, told where the caches hold something newer."""
+    if memory != cached:
+        function.iommu_group.kernel.observer.stale_dma(function, iova)
+    return memory
+
+
+def write(function: PciFunction, iova: int, data: bytes, *, no_snoop: bool) -> None:
+    """A device writes. DmaFault."""
+    caches, snoop = _caches(function, no_snoop=no_snoop)
+    for mapping, at, length in _pieces(function.iommu_group, iova, len(data)):
         if not mapping.writable:
             raise DmaFault(at, "it is mapped for reading only")
+        piece = data[at - iova : at - iova + length]
         try:
-            mapping.write(at, data[at - iova : at - iova + length])
+            if caches is None:
+                mapping.write(at, piece)
+            else:
+                caches.write(mapping, at, piece, snoop=snoop)
         except KernelError as error:
             raise DmaFault(at, error.why) from error
+
+
+def _caches(function: PciFunction, *, no_snoop: bool) -> tuple[Caches | None, bool]:
+    """The caches that are modelled, and whether this DMA snoops them."""
+    iommu_group = function.iommu_group
+    translation = iommu_group.translation
+    forced = translation is not None and translation.snoops(iommu_group)
+    return iommu_group.kernel.caches, forced or not no_snoop
 
 
 def _pieces(iommu_group: IommuGroup, iova: int, size: int) -> Iterator[tuple[Translated, int, int]]:

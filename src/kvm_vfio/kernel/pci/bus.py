@@ -59,20 +59,20 @@ class FunctionDma:
     def __init__(self, function: PciFunction) -> None:
         self._function = function
 
-    def read(self, iova: int, size: int) -> bytes:
-        """`size` bytes at `iova`. DmaFault: not a bus master, or what the IOMMU says."""
+    def read(self, iova: int, size: int, *, no_snoop: bool = False) -> bytes:
+        """`Dma.read`. DmaFault: not a bus master, or what the IOMMU says."""
         try:
             _require_master(self._function, iova)
-            return dma.read(self._function.iommu_group, iova, size)
+            return dma.read(self._function, iova, size, no_snoop=no_snoop)
         except DmaFault as fault:
             self._tell(fault)
             raise
 
-    def write(self, iova: int, data: bytes) -> None:
-        """Put `data` at `iova`. DmaFault, with what lies before the fault written."""
+    def write(self, iova: int, data: bytes, *, no_snoop: bool = False) -> None:
+        """`Dma.write`. DmaFault, with what lies before the fault written."""
         try:
             _require_master(self._function, iova)
-            dma.write(self._function.iommu_group, iova, data)
+            dma.write(self._function, iova, data, no_snoop=no_snoop)
         except DmaFault as fault:
             self._tell(fault)
             raise

@@ -34,9 +34,13 @@ _OVERFLOWS = 34  # from here on 32 bits of a factorial are 0
 
 @dataclass(frozen=True, slots=True)
 class EduOptions:
-    """`dma_mask`: which bits of an address the DMA engine drives; 28 of them unless it is told."""
+    """`dma_mask`: which bits of an address the DMA engine drives; 28 of them unless it is told.
+
+    `no_snoop`: its DMA has the No-Snoop attribute. QEMU's does not.
+    """
 
     dma_mask: int = (1 << 28) - 1
+    no_snoop: bool = False
 
     def __post_init__(self) -> None:
         if self.dma_mask < 0:
@@ -121,11 +125,15 @@ class Edu(DeviceModel):
         if value & _COMMAND_INTERRUPT:
             self._raise(_DMA_DONE)
 
+    def _drives(self, address: int) -> int:
+        return address & self.options.dma_mask
+
     def _to_memory(self, at: int, address: int) -> None:
         end = at + self.dma_count
         if 0 <= at <= end <= _BUFFER_BYTES:
             try:
-                self.dma.write(address & self.options.dma_mask, bytes(self.buffer[at:end]))
+                data = bytes(self.buffer[at:end])
+                self.dma.write(self._drives(address), data, no_snoop=self.options.no_snoop)
             except DmaFault:
                 return  # nobody tells the device
 
@@ -133,7 +141,8 @@ class Edu(DeviceModel):
         end = at + self.dma_count
         if 0 <= at <= end <= _BUFFER_BYTES:
             try:
-                data = self.dma.read(address & self.options.dma_mask, end - at)
+                size, no_snoop = end - at, self.options.no_snoop
+                data = self.dma.read(self._drives(address), size, no_snoop=no_snoop)
             except DmaFault:
                 data = bytes(end - at)  # what an aborted read leaves
             self.buffer[at:end] = data

@@ -31,12 +31,15 @@ Key = tuple[int, int, int]
 
 
 class Dma(Protocol):
-    """Memory, by iova. Every access may raise `DmaFault`."""
+    """Memory, by iova. Every access may raise `DmaFault`.
 
-    def read(self, iova: int, size: int) -> bytes:
+    With `no_snoop` a transaction has the No-Snoop attribute: the CPU caches need not be asked.
+    """
+
+    def read(self, iova: int, size: int, *, no_snoop: bool = False) -> bytes:
         """`size` bytes from `iova` on."""
 
-    def write(self, iova: int, data: bytes) -> None:
+    def write(self, iova: int, data: bytes, *, no_snoop: bool = False) -> None:
         """Put `data` at `iova`; with a fault, what lies before it is written."""
 
 

@@ -94,6 +94,10 @@ class DmaMapping:
         """Whether devices may write here."""
         return bool(self.flags & VFIO_DMA_MAP_FLAG_WRITE)
 
+    def address(self, iova: int) -> int:
+        """Where `iova` was in the program's memory when it was mapped."""
+        return iova + self._pinned_at
+
     def read(self, iova: int, size: int) -> bytes:
         """What a device reads, all of it in the mapping. EFAULT: see `Pages`."""
         return self.pages.read(iova + self._pinned_at, size)
@@ -190,6 +194,13 @@ class Type1:
         for mapping in self.mappings:
             self._unlock(mapping)
         self.mappings.clear()
+
+    def snoops(self, iommu_group: IommuGroup) -> bool:
+        """Whether the group's DMA snoops whatever its devices ask for."""
+        return any(
+            domain.enforces_coherency and iommu_group in domain.iommu_groups
+            for domain in self.domains
+        )
 
     def translate(self, iova: int) -> DmaMapping | None:
         """What the page tables have at `iova`."""

@@ -2,7 +2,7 @@
 """What a guest's WBINVD does (arch/x86/kvm/x86.c, kvm_emulate_wbinvd, kvm_arch_vcpu_load).
 
 Rule of this file: it reads the VM's count of noncoherent DMA and decides; it changes nothing of the
-VM.
+VM, and of the machine the caches that it flushes.
 
 WBINVD writes every dirty cache line back and empties the caches, and costs microseconds to
 milliseconds. While every device's DMA snoops the CPU caches nobody needs that, and KVM makes it a
@@ -42,7 +42,7 @@ class Vcpu:
             if self.exits:
                 self.wbinvd_dirty_mask.add(cpu)
             elif self.cpu not in (-1, cpu):
-                self.flushes.append(self.cpu)
+                self._flush(self.cpu)
         self.cpu = cpu
 
     def wbinvd(self) -> frozenset[int]:
@@ -54,8 +54,15 @@ class Vcpu:
             self.wbinvd_dirty_mask.clear()
         else:
             flushed = frozenset({self.cpu})
-        self.flushes.extend(sorted(flushed))
+        for cpu in sorted(flushed):
+            self._flush(cpu)
         return flushed
+
+    def _flush(self, cpu: int) -> None:
+        """KVM has WBINVD executed on `cpu`."""
+        self.flushes.append(cpu)
+        if self.vm.kernel.caches is not None:
+            self.vm.kernel.caches.write_back(cpu)
 
 
 def why_wbinvd(vm: Vm) -> list[str]:
