@@ -19,7 +19,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import growth, inprocess, intercept, qemu, report, tracing, unrelated
+from benchmarks import device, growth, inprocess, intercept, qemu, report, tracing, unrelated
 from benchmarks.machines import assignable
 from benchmarks.measure import Finding, Idleness, Row
 from kvm_vfio.errors import KvmVfioError, Unsupported
@@ -68,6 +68,7 @@ PARTS = {
     "e": Part("start of a program", 15, qemu_starts),
     "f": Part("a trace", 100, traced),
     "g": Part("the report of a trace", 15, report.findings),
+    "h": Part("a device", 30, device.findings),
 }
 
 

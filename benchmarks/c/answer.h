@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What both C supervisors do for one intercepted KVM_SET_DEVICE_ATTR or KVM_HAS_DEVICE_ATTR.
+ * What both C supervisors do for one intercepted KVM_SET_DEVICE_ATTR or KVM_HAS_DEVICE_ATTR, and
+ * for a pread64 of a device's configuration space.
  *
  * The point of comparison is the system calls: read the program's memory, identify the device's
  * file and the group's file, notice files that were closed. What is decided from that is a toy with
@@ -25,13 +26,18 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-/* One intercepted ioctl, and what was found out about it. */
+/* Where configuration space is in a device's file; hardly another file is that long. */
+#define CONFIG_OFFSET (7ull << 40)
+
+/* One intercepted call, and what was found out about it. */
 struct call {
 	pid_t tid;
+	int reads; /* it is a pread64 */
 	int fd;
 	uint32_t request;
 	uint64_t argument;
@@ -94,13 +100,16 @@ static void die(const char *what)
 	exit(2);
 }
 
-/* Give `action` to the two requests in question and let every other system call through. */
+/* Give `action` to the calls in question and let every other system call through. */
 static int install_filter(uint32_t action, unsigned int flags)
 {
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 6),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 9),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pread64, 0, 2),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[3]) + 4),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, CONFIG_OFFSET >> 32, 4, 5),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 4),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, KVM_SET_DEVICE_ATTR, 1, 0),
@@ -208,6 +217,19 @@ static void look(struct call *call)
 	if ((call->group = identify(t, call->group_fd)) < 0)
 		call->error = EBADF;
 	mark(LINK_GROUP);
+}
+
+/* A pread64: whose file is it, and the bytes into the program. The errno, 0 for success. */
+__attribute__((unused)) static int read_config(struct call *call)
+{
+	static char config[4] = { 0x34, 0x12, (char)0xe8, 0x11 };
+	struct iovec from = { config, sizeof(config) }, to = { (void *)call->argument, sizeof(config) };
+
+	if (identify(thread_of(call->tid), call->fd) < 0)
+		return EBADF;
+	if (process_vm_writev(call->tid, &from, 1, &to, 1, 0) != sizeof(config))
+		return EFAULT;
+	return 0;
 }
 
 /* The errno to answer with, 0 for success. */

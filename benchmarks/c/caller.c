@@ -4,12 +4,13 @@
  *
  *   caller files          device and group are two unnamed files; only a supervisor can answer
  *   caller kvm            a real KVM-VFIO device of /dev/kvm; the group is /dev/null, so ADD is EINVAL
- *   caller vfio /dev/vfio/N
- *                         everything: VM, device, container, group, IOMMU
+ *   caller vfio /dev/vfio/N [BDF]
+ *                         everything: VM, device, container, group, IOMMU; and a PCI device
  *
  * Then, for each line "OP BATCHES" on standard input, one line "NANOSECONDS ERRNO": the time of one
  * call, as the median of batches of 100 calls, and the errno of the last. OP is `has`, `add`
- * (repeated, so EEXIST from the second on), or `cycle` (ADD and DEL in turn). Asked like this, several
+ * (repeated, so EEXIST from the second on), `cycle` (ADD and DEL in turn), `config` (four bytes of a
+ * device's configuration space), `bar` (a thousand reads of a mapped BAR) or `memory` (of memory). Asked like this, several
  * callers take turns, and a comparison sees the same moment of the same computer. A batch is shorter
  * than a time slice, so that another program's turn spoils some batches and not their median.
  */
@@ -23,7 +24,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { CALLS = 100, MOST_BATCHES = 1000 }; /* CALLS is even: `cycle` ends with DEL */
 
@@ -61,7 +64,56 @@ static int assigned_group(const char *path)
 	return group;
 }
 
-static int device, group;
+static int device, group, pci;
+static off_t config = 7ll << 40;
+static volatile uint32_t *bar, memory[1024];
+
+static struct vfio_region_info region(int index)
+{
+	struct vfio_region_info info = { .argsz = sizeof(info), .index = index };
+
+	checked("VFIO_DEVICE_GET_REGION_INFO", ioctl(pci, VFIO_DEVICE_GET_REGION_INFO, &info));
+	return info;
+}
+
+static void open_pci(const char *name)
+{
+	struct vfio_region_info info;
+	void *p;
+
+	pci = checked(name, ioctl(group, VFIO_GROUP_GET_DEVICE_FD, name));
+	config = region(VFIO_PCI_CONFIG_REGION_INDEX).offset;
+	info = region(0);
+	p = mmap(NULL, info.size, PROT_READ | PROT_WRITE, MAP_SHARED, pci, info.offset);
+	checked("mmap", p == MAP_FAILED ? -1 : 0);
+	bar = p;
+}
+
+static int read_config(void)
+{
+	char bytes[4];
+
+	return pread(pci, bytes, 4, config) == 4 ? 0 : errno;
+}
+
+static int read_all(volatile uint32_t *from)
+{
+	uint32_t sum = 0;
+
+	for (int i = 0; i < 1000; i++)
+		sum += from[i];
+	return sum == 1; /* it is not */
+}
+
+static int read_bar(void)
+{
+	return read_all(bar);
+}
+
+static int read_memory(void)
+{
+	return read_all(memory);
+}
 
 static int call(unsigned long request, uint64_t attribute)
 {
@@ -105,12 +157,15 @@ static void set_up(int argc, char **argv)
 	if (argc == 2 && !strcmp(argv[1], "files")) {
 		device = unnamed_file();
 		group = unnamed_file();
+		pci = device;
 	} else if (argc == 2 && !strcmp(argv[1], "kvm")) {
 		device = kvm_vfio();
 		group = checked("/dev/null", open("/dev/null", O_RDWR));
-	} else if (argc == 3 && !strcmp(argv[1], "vfio")) {
+	} else if (argc >= 3 && !strcmp(argv[1], "vfio")) {
 		device = kvm_vfio();
 		group = assigned_group(argv[2]);
+		if (argc > 3)
+			open_pci(argv[3]);
 	} else {
 		fprintf(stderr, "usage: caller files | kvm | vfio /dev/vfio/N\n");
 		exit(2);
@@ -143,6 +198,7 @@ static int (*operation(const char *name))(void)
 {
 	static const struct { const char *name; int (*once)(void); } operations[] = {
 		{ "has", has }, { "add", add }, { "cycle", cycle },
+		{ "config", read_config }, { "bar", read_bar }, { "memory", read_memory },
 	};
 
 	for (size_t i = 0; i < sizeof(operations) / sizeof(*operations); i++)

@@ -74,8 +74,18 @@ static void serve(int listener)
 			.fd = notification.data.args[0],
 			.request = notification.data.args[1],
 			.argument = notification.data.args[2],
+			.reads = notification.data.nr == SYS_pread64,
 		};
 		drain();
+		if (call.reads) {
+			call.argument = notification.data.args[1];
+			response.id = notification.id;
+			response.error = -read_config(&call);
+			response.val = response.error ? 0 : 4;
+			if (ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &response) && errno != ENOENT)
+				die("SEND");
+			continue;
+		}
 		look(&call);
 		if (ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &notification.id))
 			continue;

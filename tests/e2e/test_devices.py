@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from kvm_vfio import model
-from tests.e2e.conftest import Builder
+from tests.e2e.conftest import PROGRAMS, Builder
 from tests.e2e.supervised import steps, supervised
 from tests.nvme_host import MSIX, open_controller, show
 
@@ -151,3 +152,33 @@ def test_a_device_that_snoops(build: Builder, tmp_path: Path, options: tuple[str
         "third",
     ]
     assert "STALE" not in said
+
+
+MAILBOX = """\
+[[iommu]]
+[[iommu.group]]
+number = 1
+[[iommu.group.device]]
+address = "0000:00:10.0"
+model = "mailbox"
+"""
+
+
+def test_a_model_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an installed distribution brings it: a module, and an entry point that names it."""
+    shutil.copy(PROGRAMS / "mailbox.py", tmp_path)
+    metadata = tmp_path / "mailbox-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mailbox\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[kvm_vfio.devices]\nmailbox = mailbox:Mailbox\n")
+    file = tmp_path / "machine.toml"
+    file.write_text(MAILBOX)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    user = str(PROGRAMS / "mailbox_user.py")
+    done = supervised("--kvm", "model", "--machine", str(file), sys.executable, user, EDU[0], "1")
+    assert steps(done.stdout) == {
+        "areas": "(4096, 4096)",
+        "mapped": "desserts",
+        "read": "desserts",
+        "map all": "Invalid argument",
+    }

@@ -43,11 +43,17 @@ def _vector_call(name: str) -> Callable[..., int]:
 _readv = _vector_call("process_vm_readv")
 _writev = _vector_call("process_vm_writev")
 
-# Where what is short goes.
+# Where what is short goes, and the struct iovecs that say so: one of ours, two of the program's.
 _bytes = bytearray(_STATIC)
 _view = memoryview(_bytes)
 _buffer = (ctypes.c_char * _STATIC).from_buffer(_bytes)
 _buffer_address = ctypes.addressof(_buffer)
+_here = (ctypes.c_uint64 * 2)(_buffer_address, 0)
+_there = (ctypes.c_uint64 * 4)()
+_ours = ctypes.c_void_p(ctypes.addressof(_here))
+_theirs = ctypes.c_void_p(ctypes.addressof(_there))
+
+_calls = [0]  # that all programs have made
 
 
 class Stale(Exception):
@@ -73,6 +79,7 @@ class AddressSpace:
         "_remote",
         "_require_valid",
         "_theirs",
+        "_verified",
         "makes_vms",
         "tgid",
     )
@@ -93,9 +100,11 @@ class AddressSpace:
         self._first = 0  # the address that this call read first, 0 before
         self._ahead: tuple[int, int, bytes] | None = None  # address, size, data
         self._followers: dict[int, tuple[int, int]] = {}  # by the first address: address, size
+        self._verified = 0  # the call in which the mark was seen last
 
     def begin(self, tid: int) -> None:
         """Thread `tid` makes a call."""
+        _calls[0] += 1
         self._caller.value = tid
         self._first = 0
 
@@ -152,6 +161,7 @@ class AddressSpace:
         done = _readv(self._caller, self._ours, _ONE, self._theirs, _THREE, _NONE)
         if mark and (done < len(mark) or not _bytes.startswith(mark)):
             raise Stale
+        self._verified = _calls[0]
         return done - len(mark)
 
     def _read_long(self, address: int, size: int) -> bytes:
@@ -162,7 +172,15 @@ class AddressSpace:
 
     def write(self, address: int, data: bytes) -> None:
         """`Mm.write`."""
-        self._transfer(_writev, ctypes.create_string_buffer(data, len(data)), address, len(data))
+        size = len(data)
+        if size > _LONGEST:
+            self._transfer(_writev, ctypes.create_string_buffer(data, size), address, size)
+            return
+        _view[:size] = data
+        _here[1] = _there[1] = size
+        _there[0] = address
+        if _writev(self._caller, _ours, _ONE, _theirs, _ONE, _NONE) != size:
+            raise _fault(address, size)
 
     def _transfer(
         self, call: Callable[..., int], buffer: ctypes.Array[ctypes.c_char], address: int, size: int
@@ -207,36 +225,37 @@ class AddressSpace:
     def read_pinned(self, address: int, size: int) -> bytes:
         """`Pages.read`."""
         mark = len(self._mark)
-        buffer = ctypes.create_string_buffer(mark + size)
-        there = (ctypes.c_uint64 * 4)(self._remote[0], mark, address, size)
-        done = self._move_pinned(_readv, buffer, there)
-        if buffer.raw[:mark] != self._mark:
+        room = memoryview(bytearray(mark + size)) if size > _LONGEST else _view
+        _there[0], _there[1], _there[2], _there[3] = self._remote[0], mark, address, size
+        done = self._move_pinned(_readv, room, mark + size)
+        if done < mark or room[:mark] != self._mark:
             raise KernelError(EFAULT, "the program that mapped it is gone")
         if done < mark + size:
             raise _unmapped(address + max(done - mark, 0))
-        return buffer.raw[mark:]
+        self._verified = _calls[0]
+        return room[mark : mark + size].tobytes()
 
     def write_pinned(self, address: int, data: bytes) -> None:
         """`Pages.write`."""
-        self.read_pinned(address, 0)  # is this still the same program?
-        there = (ctypes.c_uint64 * 4)(address, len(data), 0, 0)
-        buffer = ctypes.create_string_buffer(data, len(data))
-        done = self._move_pinned(_writev, buffer, there)
-        if done < len(data):
+        if self._verified != _calls[0]:
+            self.read_pinned(address, 0)  # is this still the same program?
+        size = len(data)
+        room = memoryview(bytearray(size)) if size > _LONGEST else _view
+        room[:size] = data
+        _there[0], _there[1], _there[3] = address, size, 0
+        done = self._move_pinned(_writev, room, size)
+        if done < size:
             raise _unmapped(address + max(done, 0))
 
-    def _move_pinned(
-        self,
-        call: Callable[..., int],
-        buffer: ctypes.Array[ctypes.c_char],
-        there: ctypes.Array[ctypes.c_uint64],
-    ) -> int:
-        local = (ctypes.c_uint64 * 2)(ctypes.addressof(buffer), len(buffer))
-        ours = ctypes.c_void_p(ctypes.addressof(local))
-        theirs = ctypes.c_void_p(ctypes.addressof(there))
-        done = call(self._caller, ours, _ONE, theirs, _TWO, _NONE)
+    def _move_pinned(self, call: Callable[..., int], room: memoryview, size: int) -> int:
+        """Move what `_there` says: how many bytes did."""
+        _here[1] = size
+        if room is not _view:
+            _here[0] = ctypes.addressof(ctypes.c_char.from_buffer(room))
+        done = call(self._caller, _ours, _ONE, _theirs, _TWO, _NONE)
         if done < 0:  # the thread that called last may be gone, and its process not
-            done = call(ctypes.c_int(self.tgid), ours, _ONE, theirs, _TWO, _NONE)
+            done = call(ctypes.c_int(self.tgid), _ours, _ONE, _theirs, _TWO, _NONE)
+        _here[0] = _buffer_address
         return done
 
     def _mappings(self) -> Iterator[tuple[int, int, str]]:

@@ -212,14 +212,19 @@ class Syscalls:
         thread, file = self._region_file(tid, arguments, "pread64")
         if file is None:
             return CONTINUE
-        return self._read(thread, file, [(arguments[1], arguments[2])], arguments[3])
+        data = file.read(thread.task, min(arguments[2], _LONGEST), arguments[3])
+        thread.mm.write(arguments[1], data)
+        return len(data)
 
     def pwrite(self, tid: int, arguments: Arguments) -> int:
         """pwrite64(fd, buffer, size, offset)."""
         thread, file = self._region_file(tid, arguments, "pwrite64")
         if file is None:
             return CONTINUE
-        return self._write(thread, file, [(arguments[1], arguments[2])], arguments[3])
+        size, offset = min(arguments[2], _LONGEST), arguments[3]
+        takes = file.takes_data(size, offset)
+        data = thread.mm.read(arguments[1], size) if takes else bytes(size)
+        return file.write(thread.task, data, offset)
 
     def preadv(self, tid: int, arguments: Arguments) -> int:
         """preadv(fd, vectors, count, offset); preadv2 has flags that change nothing here."""

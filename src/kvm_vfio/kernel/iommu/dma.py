@@ -12,7 +12,7 @@ and the caches are modelled, it then meets what memory holds (`kvm_vfio.kernel.x
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from kvm_vfio.kernel.error import KernelError
@@ -102,16 +102,27 @@ def write(function: PciFunction, iova: int, data: bytes, *, no_snoop: bool) -> N
 def _caches(function: PciFunction, *, no_snoop: bool) -> tuple[Caches | None, bool]:
     """The caches that are modelled, and whether this DMA snoops them."""
     iommu_group = function.iommu_group
+    caches = iommu_group.kernel.caches
+    if caches is None or not no_snoop:
+        return caches, True
     translation = iommu_group.translation
-    forced = translation is not None and translation.snoops(iommu_group)
-    return iommu_group.kernel.caches, forced or not no_snoop
+    return caches, translation is not None and translation.snoops(iommu_group)
 
 
-def _pieces(iommu_group: IommuGroup, iova: int, size: int) -> Iterator[tuple[Translated, int, int]]:
+def _pieces(iommu_group: IommuGroup, iova: int, size: int) -> Iterable[tuple[Translated, int, int]]:
     """The (mapping, iova, size) that a transfer consists of. DmaFault."""
     translation = iommu_group.translation
     if translation is None:
         raise DmaFault(iova, "its group has no IOMMU context, and blocked DMA")
+    mapping = translation.translate(iova)
+    if mapping is not None and iova + size <= mapping.start + mapping.size:
+        return ((mapping, iova, size),)
+    return _many_pieces(translation, iova, size)
+
+
+def _many_pieces(
+    translation: Translation, iova: int, size: int
+) -> Iterator[tuple[Translated, int, int]]:
     end = iova + size
     while iova < end:
         mapping = translation.translate(iova)

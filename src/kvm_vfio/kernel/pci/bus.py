@@ -48,7 +48,7 @@ def _require_master(function: PciFunction, iova: int) -> None:
 
 def _is_master(function: PciFunction) -> bool:
     device = function.vfio_device
-    return device is not None and bool(device.config.value(PCI_COMMAND, 2) & PCI_COMMAND_MASTER)
+    return device is not None and bool(device.config.data[PCI_COMMAND] & PCI_COMMAND_MASTER)
 
 
 class FunctionDma:

@@ -14,7 +14,7 @@ writes nothing. Accesses are aligned, of 1, 2, 4 or 8 bytes: VFIO cuts longer on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, Self, TypeVar, overload
 
@@ -259,6 +259,11 @@ class DeviceModel:
         chosen = cls.options_type(**options)
         behaviour = Behaviour(cls.__name__.lower(), cls, chosen, trap)
         return replace(cls.describe(chosen), address=address, behaviour=behaviour)
+
+    @classmethod
+    def accesses(cls) -> Collection[Key]:
+        """Every access that reaches a register."""
+        return cls._accesses.keys()
 
     @classmethod
     def register_bars(cls) -> frozenset[int]:

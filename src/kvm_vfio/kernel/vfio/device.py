@@ -107,6 +107,7 @@ class VfioDevice:
         "model",
         "open_count",
         "register_bars",
+        "registers",
         "static_bars",
         "trapped_bars",
         "vfio_group",
@@ -127,6 +128,7 @@ class VfioDevice:
         behaviour = function.static.behaviour
         self.register_bars = self.model.register_bars() if self.model else frozenset()
         self.trapped_bars = self.register_bars if behaviour and behaviour.trap else frozenset()
+        self.registers = self._whole_registers()
         self.open_count = 0
         self.held_vm: Vm | None = None
 
@@ -162,6 +164,16 @@ class VfioDevice:
         if msix is None or msix.table_bar != index:
             return 0, 0
         return msix.table_offset, msix.table_offset + msix.vectors * PCI_MSIX_ENTRY_SIZE
+
+    def _whole_registers(self) -> frozenset[tuple[int, int, int]]:
+        """(BAR, offset, width) of what is read and written in one access: most that is."""
+        widest = self.vfio_group.kernel.profile.region_access_width
+        accesses = self.model.accesses() if self.model else ()
+        return frozenset(
+            (index, at, width)
+            for index, at, width in accesses
+            if width <= widest and not at % width and at not in range(*self.hidden_table(index))
+        )
 
     def areas(self, index: int) -> list[Area]:
         """What is memory of a BAR with registers."""
@@ -389,6 +401,9 @@ class VfioDeviceFile(File):
         self.device.features.touched()
         if index == VFIO_PCI_CONFIG_REGION_INDEX:
             return self.device.config.read(at, size)
+        if (index, at, size) in self.device.registers:
+            self._require_decoding(index)
+            return self._model.read(index, at, size).to_bytes(size, "little")
         return b"".join(
             b"\xff" * length if hidden else self._load(index, start, length)
             for start, length, hidden in self._pieces(index, at, size)
@@ -399,6 +414,8 @@ class VfioDeviceFile(File):
         index, at, size = self._locate(offset, size)
         if index == VFIO_PCI_CONFIG_REGION_INDEX:
             return size > 0
+        if (index, at, size) in self.device.registers:
+            return True
         return not all(hidden for _, _, hidden in self._pieces(index, at, size))
 
     def write(self, task: Task, data: bytes, offset: int | None) -> int:
@@ -408,6 +425,10 @@ class VfioDeviceFile(File):
         if index == VFIO_PCI_CONFIG_REGION_INDEX:
             self.device.config.write(at, data)
             self.device.irqs.disable_intx(self.device.config.disables_intx)
+            return size
+        if (index, at, size) in self.device.registers:
+            self._require_decoding(index)
+            self._model.write(index, at, size, int.from_bytes(data[:size], "little"))
             return size
         for start, length, hidden in self._pieces(index, at, size):
             if not hidden:
