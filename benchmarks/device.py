@@ -11,17 +11,26 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from collections.abc import Iterator
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from statistics import median
+from tempfile import NamedTemporaryFile
 
 from benchmarks.compile import program
 from benchmarks.intercept import C, meter
 from benchmarks.machines import assignable
 from benchmarks.measure import Finding, Meter, compare, in_batches, take_turns
 from benchmarks.programs import Program, supervised
+from kvm_vfio.errors import KvmVfioError
+from kvm_vfio.guest import initrd
+from kvm_vfio.guest.packages import GuestKernel, prepared
 from kvm_vfio.supervisor.memory import AddressSpace
 
+PARTS = ("interception", "copies", "the model")
+LINUX = "6.1"
 BATCHES = 10
 _READS = 16  # in each
 MODEL = ("--kvm", "model")
@@ -67,7 +76,7 @@ def _nvme(rounds: int) -> Iterator[Finding]:
             samples["a read"], samples["interception"], samples["copies"], strict=True
         )
     ]
-    for part in ("interception", "copies", "the model"):
+    for part in PARTS:
         yield compare("h", f"NVMe, read of 4 KiB: {part}", samples, part, "a read")
     yield compare("h", "NVMe, eight reads at a doorbell, each", samples, "one of eight", "a read")
     fast, slow = (median(samples[name]) for name in ("one of eight", "a read"))
@@ -75,6 +84,47 @@ def _nvme(rounds: int) -> Iterator[Finding]:
         f"(h) NVMe, random reads of 4 KiB: {1 / slow:,.0f} a second one by one,"
         f" {1 / fast:,.0f} eight at a time"
     )
+    yield _through_a_guest({name: median(samples[name]) for name in PARTS})
+
+
+def _through_a_guest(parts: Mapping[str, float]) -> str:
+    """The same reads by a guest's own driver, and how much of the time they are."""
+    kernel = prepared(LINUX)
+    if kernel is None or not kernel.drivers:
+        return f"(h) NVMe through a guest needs a kernel: kvm-vfio guest prepare {LINUX}"
+    seconds = _guest_reads(kernel)
+    shares = ", ".join(f"{part} {of / seconds:.0%}" for part, of in parts.items())
+    return (
+        f"(h) NVMe through a guest (Linux {kernel.release}, QEMU's TCG): {1 / seconds:,.0f} reads a"
+        f" second; of {seconds * 1e6:.0f} us each, {shares}, the rest is QEMU and the guest"
+    )
+
+
+def _guest_reads(kernel: GuestKernel) -> float:
+    """Seconds for one read. KvmVfioError."""
+    content = {
+        f"modules/{number:02d}-{name}": (kernel.directory / name).read_bytes()
+        for number, name in enumerate(kernel.drivers)
+    }
+    content["init"] = Path(program("guest")).read_bytes()
+    with NamedTemporaryFile() as archive:
+        archive.write(initrd.cpio(content, ["modules"]))
+        archive.flush()
+        qemu = [
+            *("qemu-system-x86_64", "-accel", "tcg", "-machine", "q35", "-m", "256"),
+            *("-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"),
+            *("-kernel", str(kernel.image), "-initrd", archive.name),
+            *("-append", "console=ttyS0 panic=-1 quiet no_timer_check"),
+            *("-device", f"vfio-pci,host={NVME[1]}"),
+        ]
+        command = supervised(*qemu, options=(*MODEL, "--machine", "devices"))
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+    found = re.search(r"reads \d+ ([\d.]+)", done.stdout)
+    if found is None:
+        raise KvmVfioError(f"`{' '.join(command[:3])}` with QEMU said {done.stdout[-200:]!r}")
+    return float(found[1]) / 1e9
 
 
 def _asked(drive: Program, operation: str) -> Meter:

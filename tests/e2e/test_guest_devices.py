@@ -12,22 +12,23 @@ from kvm_vfio.guest import initrd, packages
 from tests.e2e.conftest import Builder
 from tests.e2e.supervised import steps, supervised
 
-LINUX = "6.1"
+KERNELS = ["6.1", "7.3"]
 MEMORY = 256  # MiB
 
 pytestmark = [pytest.mark.slow, pytest.mark.qemu, pytest.mark.gcc]
 
 
-@pytest.fixture(scope="module")
-def kernel() -> packages.GuestKernel:
+@pytest.fixture(scope="module", params=KERNELS)
+def kernel(request: pytest.FixtureRequest) -> packages.GuestKernel:
     """The kernel with drivers, fetched if it is not there."""
+    linux = str(request.param)
     try:
-        there = packages.prepared(LINUX)
+        there = packages.prepared(linux)
         if there is not None and there.drivers:
             return there
-        return packages.prepare(LINUX, lambda _text: None)
+        return packages.prepare(linux, lambda _text: None)
     except Unsupported as error:
-        pytest.skip(f"{error}; run: kvm-vfio guest prepare {LINUX}")
+        pytest.skip(f"{error}; run: kvm-vfio guest prepare {linux}")
 
 
 @pytest.fixture

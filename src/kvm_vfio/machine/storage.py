@@ -7,6 +7,7 @@ is read and written where it is, so what was flushed is there after a crash.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import stat
@@ -15,6 +16,10 @@ from contextlib import suppress
 from kvm_vfio.errors import InputError, StorageError
 
 _ZEROES = bytes(1 << 20)
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+
+_fallocate = ctypes.CDLL(None).fallocate
+_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
 class FileStorage:
@@ -49,7 +54,9 @@ class FileStorage:
             raise StorageError(str(error)) from error
 
     def discard(self, offset: int, size: int) -> None:
-        """`Storage.discard`, in pieces: a file may have no holes."""
+        """`Storage.discard`: a hole in the file; zeroes, where its file system has no holes."""
+        if size and not _fallocate(self._fd, _PUNCH_HOLE | _KEEP_SIZE, offset, size):
+            return
         while size:
             length = min(size, len(_ZEROES))
             self.write(offset, _ZEROES[:length])
