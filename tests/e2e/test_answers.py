@@ -232,6 +232,22 @@ def test_calls_at_random(build: Builder, seed: int) -> None:
     assert "leaked: VFIO group" not in done.stderr
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_calls_at_random_on_devices_that_behave(build: Builder, seed: int) -> None:
+    options = (
+        "--kvm",
+        "model",
+        "--machine",
+        "devices",
+        "--coherency",
+        ("always", "model")[seed % 2],
+    )
+    done = supervised(*options, build("fuzz.c"), str(seed + 100), "4000")
+    assert "a bug in kvm-vfio" not in done.stderr
+    assert done.stdout == "done: 0\n"
+    assert done.returncode == 0
+
+
 def test_the_trace(build: Builder, tmp_path: Path) -> None:
     file = tmp_path / "trace"
     supervised("--kvm", "model", "--trace", str(file), build("whole.c"))
