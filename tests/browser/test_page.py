@@ -91,6 +91,12 @@ def test_graph_list_and_words_show_one_moment(small: Chromium) -> None:
         "group 3 > in > container 1",
         "domain 1: noncoherent > maps > group 3",
     } <= graph(small)
+    small.run("report.choose(9)")
+    settle(small)
+    about = small.run("report.graph.cy.nodes('.about').map((e) => e.data('label'))")
+    assert sorted(about) == ["group 3", "kvm-vfio 1"]  # those of the ADD
+    small.run("report.choose(11)")
+    settle(small)
     assert text(small, "#state li")[0] == (
         "vm 1WBINVD is executed: group 3: dmar0 has no snoop control"
     )

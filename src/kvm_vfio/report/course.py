@@ -213,14 +213,11 @@ class _Making:
     def _call(self, call: Call) -> None:
         self._at, self._task = call.at, self._tasks.get(call.tid, -1)
         on = self._seen(Object(call.fd or 0, call.file, call.on)) if call.file else None
-        named = [self._seen(found) for found in (*call.looked_up, *call.made)]
+        nodes = [on, *map(self._seen, (*call.looked_up, *call.made))]
         failed = isinstance(call.answer, str) and call.answer != CONTINUED
-        kind = (
-            "other"
-            if call.answer == CONTINUED and on is None and not any(n is not None for n in named)
-            else "call"
-        )
-        self._row(kind, call, call_text(call), [on, *named], failed=failed, took=call.took)
+        others = call.answer == CONTINUED and all(node is None for node in nodes)
+        kind = "other" if others else "call"
+        self._row(kind, call, call_text(call), nodes, failed=failed, took=call.took)
 
     def _close(self, close: Close) -> None:
         self._at, self._task = close.at, -1

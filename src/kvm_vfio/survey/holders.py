@@ -19,7 +19,7 @@ from kvm_vfio.survey.tree import Tree, printable
 _MOST_LINKS = 2_000_000
 _MOST_SECONDS = 10.0
 _MOST_FILES = 64  # of one process
-_NODES = "/dev/vfio/"
+_NODES = ("/dev/vfio/", "/dev/iommu")
 _ANONYMOUS = {
     "anon_inode:kvm-vfio": "KVM-VFIO device",
     "anon_inode:[vfio-device]": "VFIO device",

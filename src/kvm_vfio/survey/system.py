@@ -15,8 +15,6 @@ from kvm_vfio.survey.facts import Computer, Function, Group, Unit
 from kvm_vfio.survey.holders import holders
 from kvm_vfio.survey.tree import Tree
 
-_KINDS = {"intel-iommu": "intel", "amd-iommu": "amd"}
-_NAMED = {"dmar": "intel", "ivhd": "amd"}  # a kernel too old to show registers
 _MODULES = ("kvm", "kvm_intel", "kvm_amd", "vfio", "vfio_pci", "vfio_iommu_type1", "iommufd")
 _TABLES = ("DMAR", "IVRS")
 _NODES = ("dev/kvm", "dev/vfio/vfio", "dev/iommu")
@@ -63,13 +61,13 @@ def _yes(tree: Tree, parameter: str) -> bool:
 
 
 def _unit(tree: Tree, name: str) -> Unit:
+    """By its registers; by its name where the kernel is too old to show them."""
     where = f"sys/class/iommu/{name}"
-    for directory, kind in _KINDS.items():
-        if tree.has(f"{where}/{directory}"):
-            cap, ecap = (tree.number(f"{where}/{directory}/{r}") for r in ("cap", "ecap"))
-            return Unit(name, "intel", cap, ecap) if kind == "intel" else Unit(name, "amd")
-    kind = _NAMED.get(name.rstrip("0123456789"), "other")
-    return Unit(name, "intel" if kind == "intel" else "amd" if kind == "amd" else "other")
+    if tree.has(f"{where}/intel-iommu") or name.startswith("dmar"):
+        cap, ecap = (tree.number(f"{where}/intel-iommu/{register}") for register in ("cap", "ecap"))
+        return Unit(name, "intel", cap, ecap)
+    amd = tree.has(f"{where}/amd-iommu") or name.startswith("ivhd")
+    return Unit(name, "amd" if amd else "other")
 
 
 def _function(tree: Tree, address: str) -> Function:

@@ -71,6 +71,7 @@ def test_holders(tmp_path: Path) -> None:
         "qemu\x1b",
         "/dev/vfio/vfio",
         "/dev/vfio/3",
+        "/dev/iommu",
         "anon_inode:kvm-vfio",
         "anon_inode:[eventfd]",
         "/home/dev/vfio/4",
@@ -78,7 +79,7 @@ def test_holders(tmp_path: Path) -> None:
     (tmp_path / "proc" / "self").mkdir()
     (tmp_path / "proc" / "71").mkdir()  # it has ended
     found = holders(Tree(tmp_path))
-    files = ("/dev/vfio/3", "/dev/vfio/vfio", "KVM-VFIO device")
+    files = ("/dev/iommu", "/dev/vfio/3", "/dev/vfio/vfio", "KVM-VFIO device")
     assert found.processes == (Holder(70, "qemu?", files),)
     assert (found.hidden, found.stopped) == (0, None)
 

@@ -30,6 +30,7 @@ const makeGraph = (data, chooseNode) => {
     { selector: "node.closed", style: { "border-style": "dashed", color: colour("dim") } },
     { selector: "node.warm", style: { "border-color": colour("warm"), "border-width": 3 } },
     { selector: "node.bad", style: { "border-color": colour("bad"), "border-width": 3, "border-style": "double" } },
+    { selector: "node.about", style: { "background-color": colour("chosen") } },
     { selector: "node.chosen", style: { "background-color": colour("chosen"), "border-color": colour("accent"), "border-width": 3 } },
     { selector: "edge", style: {
       width: 1.5, "line-color": colour("dim"), "target-arrow-color": colour("dim"), "target-arrow-shape": "triangle",
@@ -73,12 +74,13 @@ const makeGraph = (data, chooseNode) => {
   cy.style(style());
 
   return {
-    show(state) {
+    // The objects of the call at hand, `about`, stand out.
+    show(state, about) {
       const before = tallest.join();
       grow(state.nodes.slice(0, MOST_SHOWN).map((entry) => entry.node));
       const wanted = new Map();
       for (const { node, note, level, closed } of state.nodes.slice(0, MOST_SHOWN)) {
-        const classes = [level, closed ? "closed" : "", node.index === chosen ? "chosen" : ""].filter(Boolean).join(" ");
+        const classes = [level, closed ? "closed" : "", about.has(node.index) ? "about" : "", node.index === chosen ? "chosen" : ""].filter(Boolean).join(" ");
         const label = note ? `${node.name}\n${note}` : node.name;
         wanted.set(`n${node.index}`, { group: "nodes", data: { id: `n${node.index}`, label }, position: position(node), classes });
       }

@@ -29,7 +29,7 @@ const start = async () => {
     frame = 0;
     if (row < 0) return;
     const state = stateAt(data, row);
-    graph.show(state);
+    graph.show(state, new Set(nodesOf(rows, row)));
     showState(state, node, chooseNode);
     const asked = row;
     detailsOf(row).then((record) => asked === row && showDetails(data, row, record, node, chooseNode));
