@@ -6,14 +6,16 @@ General layout, an hourglass:
 - who calls: `client` (typed objects), `supervisor` (an unmodified program), `scenario` (recorded
   and random calls), with `cli` above them;
 - the waist: `syscalls`, the few system calls that these devices need, and the caller's memory;
-- who answers: `kernel` (the model, pure), `host` (the Linux of this computer).
+- who answers: `kernel` (the model, pure), `host` (the Linux of this computer), `guest` (a real
+  Linux under QEMU).
 
 Below the model lie the values it is made from: `machine` (the hardware, described), `profiles`
 (where one Linux differs from another) and `uapi` (the kernel's headers as data). `errors` has what
 can go wrong that is not an errno, and `trace` the record of every call and decision.
 
-From Python, begin with `model()`, a process on a model kernel, or `HostSyscalls()`, this one on the
-running kernel, and give it to `Kvm`, `Container` and `Group`. A device of one's own is a subclass
+From Python, begin with `model()`, a process on a model kernel, `HostSyscalls()`, this one on the
+running kernel, or `boot()`, one on a real kernel under QEMU, and give it to `Kvm`, `Container` and
+`Group`. A device of one's own is a subclass
 of `DeviceModel`.
 """
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         model,
     )
     from kvm_vfio.errors import InputError, KvmVfioError, NotModelled, Unsupported
+    from kvm_vfio.guest.process import boot
     from kvm_vfio.host import HostSyscalls
     from kvm_vfio.kernel.iommu.dma import DmaFault
     from kvm_vfio.kernel.pci.model import DeviceModel, Register, Registers
@@ -62,12 +65,14 @@ __all__ = [
     "Syscalls",
     "Unsupported",
     "Vm",
+    "boot",
     "load_machine",
     "model",
 ]
 
 _HOME = {
     "HostSyscalls": "host",
+    "boot": "guest.process",
     "load_machine": "machine.load",
     "DmaFault": "kernel.iommu.dma",
     **dict.fromkeys(("DeviceModel", "Register", "Registers"), "kernel.pci.model"),

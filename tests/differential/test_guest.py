@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import doctest
 import struct
 from dataclasses import dataclass
 from errno import EAGAIN, EBADF, EFAULT, errorcode
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -176,6 +178,22 @@ def test_typed_objects_work_on_it(process: GuestSyscalls) -> None:
     ]
     vm.close()
     assert process.explain() == ""
+
+
+def test_the_example_of_the_readme_runs_on_it(
+    process: GuestSyscalls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    imports, *steps = doctest.DocTestParser().get_examples(readme)
+    names: dict[str, object] = {}
+    exec(imports.source, names)  # noqa: S102 - the example is ours
+    names["model"] = lambda _linux: process
+    for step in steps:
+        exec(step.source, names)  # noqa: S102
+    explained, refused, reason = capsys.readouterr().out.splitlines()
+    assert explained == "VM 1: WBINVD is executed: noncoherent DMA is registered (1)"
+    assert refused == "[Errno 17] File exists"
+    assert reason.startswith("KVM_SET_DEVICE_ATTR: Linux 6.1")
 
 
 def test_a_call_that_never_returns_is_given_up(process: GuestSyscalls) -> None:

@@ -62,7 +62,8 @@ class Campaign:
             self._seen.add(differs.kind)
             return self._shrunk(seed, script, differs)
         except KvmVfioError as error:
-            self.coverage.died.append(f"seed {seed}: {error}")
+            alone = f"run it alone with --seed {seed} --calls 1"
+            self.coverage.died.append(f"seed {seed}: {error}; {alone}")
             return None
 
     @staticmethod
