@@ -109,6 +109,10 @@ class Profile:
     aer_reports_advisory: bool  # Linux unmasks advisory errors in every function that has AER
     negative_eventfd_errno: int  # SET_IRQS of an fd below -1 as error or request interrupt; or 0
 
+    # -- sysfs
+    iommu_group_type: str  # /sys/kernel/iommu_groups/N/type
+    sysfs_reset_method: bool  # the file reset_method of a PCI function
+
     # -- type1
     domain_scope: DomainScope  # which IOMMU units decide whether a domain is coherent
     type1v2: bool  # the type VFIO_TYPE1v2_IOMMU (3) exists

@@ -15,7 +15,7 @@ from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.pci.config import capabilities, hardware
 from kvm_vfio.machine.model import BarKind, Iommu, PciDevice
 from kvm_vfio.profiles.profile import Profile
-from kvm_vfio.supervisor.tree import Blank, Directory, Link, NodeOfDevice
+from kvm_vfio.supervisor.tree import Blank, Directory, Link, Node, NodeOfDevice
 from kvm_vfio.uapi.pci import PCI_CAP_ID_PM, PCI_PM_CTRL, PCI_PM_CTRL_STATE_MASK
 
 _RESERVED = b"0x00000000fee00000 0x00000000feefffff msi\n"
@@ -25,6 +25,36 @@ _RESOURCES = 13  # lines in `resource`: BARs, ROM, six of SR-IOV
 # IORESOURCE_*: what is decoded, and the alignment by size that PCI asks for.
 _FLAGS = {BarKind.IO: 0x40101, BarKind.MEMORY32: 0x40200, BarKind.MEMORY64: 0x140204}
 _PREFETCH = 0x2008
+
+# What stands in a driver's directory: files to write to, and the module.
+_WRITE_ONLY = 0o200
+_DRIVER: dict[str, Node] = {
+    **dict.fromkeys(("bind", "new_id", "remove_id", "uevent", "unbind"), Blank(_WRITE_ONLY)),
+    "module": Link("../../../../module/vfio_pci"),
+}
+_MODULES: dict[str, dict[str, str]] = {
+    "vfio": {},
+    "vfio_pci": {
+        "disable_denylist": "N",
+        "disable_idle_d3": "N",
+        "disable_vga": "N",
+        "enable_sriov": "N",
+        "nointxmask": "N",
+    },
+    "vfio_pci_core": {},
+    "vfio_iommu_type1": {
+        "allow_unsafe_interrupts": "N",
+        "disable_hugepages": "N",
+        "dma_entry_limit": "65535",
+    },
+}
+# A PCI Express function on the root bus has no link.
+_NO_LINK = {
+    "current_link_speed": "Unknown",
+    "current_link_width": "0",
+    "max_link_speed": "Unknown",
+    "max_link_width": "255",
+}
 
 # VT-d's registers as QEMU has them, without what a machine file says.
 _CAP, _ECAP = 0xD2_008C_2200_0006, 0xF42
@@ -48,11 +78,16 @@ def sys_tree(kernel: Kernel) -> Directory:
     tree = Directory()
     for path in ("bus/pci/devices", "kernel/iommu_groups", "class/iommu", "class/vfio"):
         tree.put(path, Directory(whole=True))
-    tree.put("bus/pci/drivers", Directory({"vfio-pci": Directory()}, whole=True))
-    tree.put("class/vfio-dev", Directory(whole=True))
+    tree.put("bus/pci/drivers", Directory({"vfio-pci": Directory(_DRIVER)}, whole=True))
+    for module, parameters in _MODULES.items():
+        tree.put(f"module/{module}", Directory(whole=True))
+        for name, value in parameters.items():
+            tree.put(f"module/{module}/parameters/{name}", f"{value}\n".encode())
+    if not kernel.profile.member_is_group:
+        tree.put("class/vfio-dev", Directory(whole=True))
     vfio_devices = 0
     for group in kernel.iommu_groups.values():
-        _put_group(tree, group)
+        _put_group(tree, group, kernel.profile.iommu_group_type)
         for function in group.functions:
             _put_function(tree, function, kernel.profile)
             if function.vfio_device is not None and not kernel.profile.member_is_group:
@@ -64,6 +99,7 @@ def sys_tree(kernel: Kernel) -> Directory:
         where = f"virtual/vfio/{number}"
         tree.put(f"class/vfio/{number}", Link(f"../../devices/{where}"))
         tree.put(f"devices/{where}/uevent", f"DEVNAME=vfio/{number}\n".encode())
+        tree.put(f"devices/{where}/power", Directory())
         tree.put(f"devices/{where}/subsystem", Link(f"{_up(where)}/class/vfio"))
     return tree
 
@@ -79,9 +115,9 @@ def _up(where: str) -> str:
     return "/".join([".."] * (where.count("/") + 2))
 
 
-def _put_group(tree: Directory, group: IommuGroup) -> None:
+def _put_group(tree: Directory, group: IommuGroup, kind: str) -> None:
     where = f"kernel/iommu_groups/{group.number}"
-    tree.put(f"{where}/type", b"DMA-FQ\n")
+    tree.put(f"{where}/type", f"{kind}\n".encode())
     tree.put(f"{where}/reserved_regions", _RESERVED)
     tree.put(f"{where}/devices", Directory())
     iommu = f"virtual/iommu/{group.iommu.name}"
@@ -124,22 +160,33 @@ def _put_function(tree: Directory, function: PciFunction, profile: Profile) -> N
         "driver_override": "(null)" if function.driver is None else function.driver,
         "enable": "0",
         "numa_node": "-1",
-        "local_cpulist": "",
+        "local_cpulist": "0",
+        "local_cpus": "1",
         "msi_bus": "1",
+        "ari_enabled": "0",
         "broken_parity_status": "0",
         "dma_mask_bits": "32",
         "consistent_dma_mask_bits": "32",
-        "power_state": "D0",
+        "d3cold_allowed": str(int(static.power_management)),
+        "power_state": "D3hot" if static.power_management and function.vfio_device else "D0",
     }
+    if static.pci_express:
+        files |= _NO_LINK
+    if static.reset and profile.sysfs_reset_method:
+        files["reset_method"] = _reset_method(static)
     for name, content in files.items():
         data = content if isinstance(content, bytes) else f"{content}\n".encode()
         tree.put(f"devices/{home}/{name}", data)
+    for name, mode in _buttons(static).items():
+        tree.put(f"devices/{home}/{name}", Blank(mode))
+    for name in ("link", "power"):
+        tree.put(f"devices/{home}/{name}", Directory())
     group, iommu = function.iommu_group.number, function.iommu_group.iommu.name
     links = {
         "subsystem": "bus/pci",
         "iommu_group": f"kernel/iommu_groups/{group}",
-        "iommu": f"devices/virtual/iommu/{iommu}",
     }
+    tree.put(f"devices/{home}/iommu", Link(f"../../virtual/iommu/{iommu}"))
     if function.driver is not None:
         links["driver"] = f"bus/pci/drivers/{function.driver}"
         of_driver = f"{links['driver']}/{static.address}"
@@ -147,6 +194,20 @@ def _put_function(tree: Directory, function: PciFunction, profile: Profile) -> N
     for name, target in links.items():
         tree.put(f"devices/{home}/{name}", Link(f"{top}/{target}"))
     tree.put(f"bus/pci/devices/{static.address}", Link(f"../../../devices/{home}"))
+
+
+def _reset_method(static: PciDevice) -> str:
+    """Without a reset of its own, the function is reset by its power state."""
+    described_without = static.config and static.power_management
+    return "pm" if described_without else "flr"
+
+
+def _buttons(static: PciDevice) -> dict[str, int]:
+    """Files that hold nothing to read, with their modes."""
+    buttons = {"remove": 0o220, "rescan": 0o200}
+    if static.reset:
+        buttons["reset"] = 0o200
+    return buttons | {f"resource{bar.index}": 0o600 for bar in static.bars}
 
 
 def _config(function: PciFunction, profile: Profile) -> bytes:

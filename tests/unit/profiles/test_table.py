@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from kvm_vfio.errors import NotModelled
+from kvm_vfio.kernel.kernel import Kernel
 from kvm_vfio.kernel.memory import PAGE
 from kvm_vfio.kernel.pci.edu import Edu
 from kvm_vfio.kernel.vfio.container import ContainerFile
@@ -36,6 +37,8 @@ from kvm_vfio.kernel.vfio.device import VfioDeviceFile
 from kvm_vfio.machine.load import load_machine
 from kvm_vfio.machine.model import Iommu, IommuGroup, Machine
 from kvm_vfio.profiles import DEFAULT, PROFILES, Profile
+from kvm_vfio.supervisor.sysfs import sys_tree
+from kvm_vfio.supervisor.tree import Directory
 from kvm_vfio.uapi import kvm, kvm_vm, kvm_x86, vfio
 from kvm_vfio.uapi.fs import FS_IOC_SETFLAGS
 from tests.unit.kernel.program import (
@@ -360,6 +363,18 @@ def a_name_with_a_blank(profile: Profile) -> int | str:
     return answer if answer < 0 else "there"
 
 
+def in_sysfs(path: str) -> Callable[[Profile], object]:
+    """What is at a path in /sys; None: nothing."""
+
+    def scenario(profile: Profile) -> object:
+        here: object = sys_tree(Kernel(MACHINE, profile))
+        for step in path.split("/"):
+            here = here.get(step) if isinstance(here, Directory) else None
+        return here
+
+    return scenario
+
+
 def an_fd_below_minus_one_as_request_interrupt(profile: Profile) -> int:
     vmm = start_vmm(profile)
     device = vmm.program.device_fd(vmm.group, ADDRESS[1])
@@ -568,6 +583,12 @@ SCENARIOS = {
     ),
     "negative_eventfd_errno": Scenario(
         an_fd_below_minus_one_as_request_interrupt, {"2013": 0, "6.12": -EINVAL}
+    ),
+    "iommu_group_type": Scenario(
+        in_sysfs("kernel/iommu_groups/4/type"), {"2013": b"DMA\n", "6.1": b"DMA-FQ\n"}
+    ),
+    "sysfs_reset_method": Scenario(
+        in_sysfs(f"devices/pci0000:00/{ADDRESS[4]}/reset_method"), {"2013": None, "6.1": b"flr\n"}
     ),
     "domain_scope": Scenario(extension(vfio.VFIO_DMA_CC_IOMMU, group=7), {"2013": 0, "6.1": 1}),
     "type1v2": Scenario(setting_an_iommu(vfio.VFIO_TYPE1v2_IOMMU), {"2013": -ENODEV, "4.19": 0}),
