@@ -57,6 +57,7 @@ def test_the_machine_in_sys(prefix: tuple[str, ...]) -> None:
         "0000:00:12.0",
         "0000:00:13.0",
         "0000:00:14.0",
+        *("bind", "module", "new_id", "remove_id", "uevent", "unbind"),
         "",
         "/sys/class/iommu:",
         "dmar0",

@@ -120,7 +120,7 @@ class Features:
         if self._sleeps:
             raise KernelError(EINVAL, "the device is in low power already")
         if wakeup is not None:
-            wakeup.get()
+            wakeup.hold()
         self._sleeps, self._wakeup = True, wakeup
 
     def leave(self) -> None:
@@ -128,7 +128,7 @@ class Features:
         self._sleeps = False
         wakeup, self._wakeup = self._wakeup, None
         if wakeup is not None:
-            wakeup.put()
+            wakeup.let_go()
 
     def touched(self) -> None:
         """vfio_pci_core_runtime_resume: the program does something with the device."""

@@ -77,7 +77,7 @@ class Irqs:
         for event in self.triggers.values():
             event.let_go()
         if self.unmask is not None:
-            self.unmask.let_go()
+            self._forget_unmask(self.unmask)
         self.triggers.clear()
         self.mode, self.enabled, self.unmask, self.masked = None, 0, None, False
 
@@ -246,8 +246,27 @@ class Irqs:
             event.let_go()
             raise KernelError(EBUSY, "INTx has an eventfd that unmasks it")
         if self.unmask is not None:
-            self.unmask.let_go()
+            self._forget_unmask(self.unmask)
         self.unmask = event
+        if event is not None:
+            event.waiters.append(self)
+
+    def _forget_unmask(self, event: EventFile) -> None:
+        event.waiters.remove(self)
+        event.let_go()
+        self.unmask = None
+
+    def woken(self) -> None:
+        """virqfd_wakeup: the eventfd that unmasks INTx is signalled, and its counter taken."""
+        if self.unmask is not None:
+            self.unmask.take()
+            self.masked = self._intx_is_off
+            self._intx_handler()
+
+    def hung_up(self) -> None:
+        """virqfd_wakeup: nobody has an fd for it any more."""
+        if self.unmask is not None:
+            self._forget_unmask(self.unmask)
 
     def _mask_intx(self, wanted: vfio_irq_set, kind: int, data: bytes) -> None:
         self._require_intx(wanted)

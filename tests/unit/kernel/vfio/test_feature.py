@@ -10,6 +10,7 @@ from errno import EBADF, EFAULT, EINVAL, ENOTTY
 import pytest
 
 from kvm_vfio.errors import NotModelled
+from kvm_vfio.kernel.file import EventFile
 from kvm_vfio.profiles import DEFAULT, Profile
 from kvm_vfio.profiles.table import LINUX_5_10, LINUX_7_3
 from kvm_vfio.uapi.vfio import (
@@ -118,9 +119,10 @@ def test_touching_the_device_wakes_it_up_and_tells(
 def test_closing_the_device_ends_low_power(card: Card) -> None:
     event = card.program.eventfd()
     assert card.ask(WITH_WAKEUP, SET, fd=event) == 0
-    held = card.program.task.fget(event).references
+    counter = card.program.file(event, EventFile)
+    assert counter.holders == 1
     card.program.close(card.fd)
-    assert card.program.task.fget(event).references == held - 1
+    assert counter.holders == 0
 
 
 def test_a_dma_buf_is_not_modelled() -> None:

@@ -359,3 +359,27 @@ def test_an_interrupt_the_device_does_not_have_is_einval() -> None:
         assert bare.set(index, bare.events(1)) == -EINVAL
         assert bare.set(index, None, count=0) == -EINVAL
     assert bare.set(REQ, bare.events(1)) == 0
+
+
+def test_a_signalled_unmask_eventfd_lets_an_asserted_line_be_heard_again(card: Card) -> None:
+    trigger, unmask = card.events(2)
+    irqs = card.program.file(card.fd, VfioDeviceFile).device.irqs
+    assert card.set(INTX, [trigger]) == 0
+    assert card.set(INTX, [unmask], action=UNMASK) == 0
+    irqs.set_line(asserted=True)
+    assert card.heard(trigger) == [1]
+    card.program.write(unmask, (1).to_bytes(8, "little"))
+    assert card.heard(trigger, unmask) == [1, 0]  # and the kernel has taken the signal
+    irqs.set_line(asserted=False)
+    card.program.write(unmask, (1).to_bytes(8, "little"))
+    assert card.heard(trigger) == [0]
+    irqs.set_line(asserted=True)
+    assert card.heard(trigger) == [1]
+
+
+def test_an_unmask_eventfd_that_nobody_has_any_more_is_forgotten(card: Card) -> None:
+    trigger, unmask = card.events(2)
+    assert card.set(INTX, [trigger]) == 0
+    assert card.set(INTX, [unmask], action=UNMASK) == 0
+    card.program.close(unmask)
+    assert card.set(INTX, card.events(1), action=UNMASK) == 0
