@@ -191,10 +191,8 @@ class Irqs:
     def _enable(self, task: Task, wanted: vfio_irq_set, data: bytes, *, resizable: bool) -> None:
         end = wanted.start + wanted.count
         fresh = self.mode is None
-        if fresh and not end:
-            raise KernelError(ERANGE, "there are no vectors to enable")
         if fresh:
-            self.mode, self.enabled = wanted.index, end
+            self._enable_vectors(wanted, end)
         elif resizable:
             if wanted.index != VFIO_PCI_MSIX_IRQ_INDEX or not self.msix_grows:
                 self._require_enabled(max(end, wanted.start + 1) if self._only_enabled else end)
@@ -211,6 +209,14 @@ class Irqs:
                     self._set_trigger(lost, None)
             raise
         self._intx_handler()
+
+    def _enable_vectors(self, wanted: vfio_irq_set, end: int) -> None:
+        """vfio_msi_enable, vfio_intx_enable: vectors 0 to `end`."""
+        if not end:
+            raise KernelError(ERANGE, "there are no vectors to enable")
+        if self._only_enabled and not wanted.count:
+            raise KernelError(EINVAL, f"vector {end} is not among the {end} enabled")
+        self.mode, self.enabled = wanted.index, end
 
     def _require_enabled(self, end: int) -> None:
         if end > self.enabled:
