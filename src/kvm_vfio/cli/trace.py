@@ -6,9 +6,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from kvm_vfio.errors import InputError
 
 if TYPE_CHECKING:
     from kvm_vfio.scenario.kernels import ScenarioKernel
@@ -79,6 +82,34 @@ def filter_(file: str, **options: Any) -> None:  # noqa: ANN401 - those of `Sele
     from kvm_vfio.trace.jsonl import line
 
     _write(map(line, _chosen(file, options)))
+
+
+@trace.command()
+@click.argument("file")
+@click.option(
+    "--output",
+    "-o",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to write it. Default: the trace's name with .pftrace.",
+)
+def perfetto(file: str, output: Path | None) -> None:
+    """Convert a trace for ui.perfetto.dev: open that page and drop the result on it.
+
+    Each thread has its calls, each VM its members as slices and its noncoherent DMA as a counter.
+    Needs `pip install kvm-vfio[perfetto]`.
+    """
+    from kvm_vfio.trace.jsonl import read_trace
+    from kvm_vfio.trace.perfetto import write_perfetto
+
+    made = output or Path(file).with_suffix(".pftrace")
+    records = read_trace(file)
+    try:
+        with made.open("wb") as opened:
+            write_perfetto(records, opened)
+    except OSError as error:
+        raise InputError(f"{made}: {error.strerror}; name a file that can be written") from None
+    click.echo(f"{made}: drop it on ui.perfetto.dev")
 
 
 @trace.command("replay")

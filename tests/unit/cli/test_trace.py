@@ -73,3 +73,24 @@ def test_no_trace_is_one_sentence(words: tuple[str, ...]) -> None:
     assert refused.output == (
         "kvm-vfio: /no/such/file: No such file or directory; name a file that --trace wrote\n"
     )
+
+
+def test_perfetto(trace: str, tmp_path: Path) -> None:
+    pytest.importorskip("perfetto", reason="Perfetto's library is missing; pip install perfetto")
+    done = command("trace", "perfetto", trace)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "trace.pftrace").stat().st_size > 500
+    refused = command("trace", "perfetto", trace, "-o", "/no/such/directory/x")
+    assert refused.exit_code == 2
+    assert "name a file that can be written" in refused.output
+
+
+def test_replay(trace: str) -> None:
+    script = command("trace", "replay", trace)
+    assert script.output.startswith("group_open group_1 @0000:00:10.0\n")
+    same = command("trace", "replay", trace, "--on", "model:6.12", "--on", "model:6.1")
+    assert same.exit_code == 0
+    assert "model:6.1: 7 of 7 operations are answered as recorded" in same.output
+    other = command("trace", "replay", trace, "--on", "model:5.10")
+    assert other.exit_code == 1
+    assert "group_add kvm-vfio_4 group_1\n     recorded 0, model:5.10 -EINVAL" in other.output
