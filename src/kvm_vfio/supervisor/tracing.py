@@ -97,9 +97,7 @@ class Tracer:
             else:
                 fd = c_int(words[0]) if nr in _VECTORS else None
                 args = _Words(words[:1] if nr == _EXIT else words)
-        recording.answered(
-            tid, name, answer, fd=fd, file=file, args=args, out=out, why=why, fault=fault
-        )
+        recording.answered(tid, name, answer, fd, file, args, out, why, fault)
 
     def _introduce(self, tid: int, thread: Thread | None) -> None:
         if len(self._known) >= _MOST_KNOWN:

@@ -51,16 +51,16 @@ _NOT_OURS = (OtherFile, EventFile)
 class Label:
     """What a file is in the trace.
 
-    `reason` is why it is noncoherent as a member, as long as `epoch` lasts. `fds` counts its
-    numbers, where its recorder does.
+    `reason` is why it is noncoherent as a member, as long as `epoch` lasts; `found` is how it was
+    told of the last time.
     """
 
-    __slots__ = ("epoch", "fds", "file", "reason", "what")
+    __slots__ = ("epoch", "file", "found", "reason", "what")
 
     def __init__(self, file: int, what: str) -> None:
         self.file = file
         self.what = what
-        self.fds = 0
+        self.found: Object | None = None
         self.epoch = -1
         self.reason: Reason | None = None
 
@@ -112,7 +112,6 @@ class Recording(Observer):
         tid: int,
         call: str,
         answer: Answer,
-        *,
         fd: int | None = None,
         file: File | None = None,
         args: Any = None,  # noqa: ANN401 - any structure
@@ -137,7 +136,15 @@ class Recording(Observer):
             record.fault = fault
         if type(answer) is int and answer < 0:
             record.answer = errorcode.get(-answer, str(answer))
-        self._tell(record)
+        kernel = self._kernel
+        if kernel is not None and (kernel.external.epoch != self._epoch or self._stale):
+            self._look_for_stale(kernel)
+        if self._records:
+            self._records.insert(0, record)
+            self._sink(self._records)
+            self._records, self._no = [], None
+        else:
+            self._sink([record])
 
     def closing(self, file: File, cause: Literal["close", "exit", "kill"], by: str = "") -> None:
         """Nobody has `file` open any more; what that brings about comes next."""
@@ -155,14 +162,10 @@ class Recording(Observer):
         self._records.append(Decision(self.n, "machine changed", because=what))
         self._tell()
 
-    def _tell(self, first: Record | None = None) -> None:
-        kernel = self._kernel
-        if kernel is not None and (kernel.external.epoch != self._epoch or self._stale):
-            self._epoch = kernel.external.epoch
-            self._look_for_stale(kernel)
+    def _tell(self) -> None:
+        if self._kernel is not None:
+            self._look_for_stale(self._kernel)
         records, self._records, self._no = self._records, [], None
-        if first is not None:
-            records.insert(0, first)
         if records:
             self._sink(records)
 
@@ -181,12 +184,18 @@ class Recording(Observer):
         if file is None:
             return Object(fd, 0, "")
         label = file.label or self.label(file)
-        return Object(fd, label.file, label.what)
+        found: Object | None = label.found
+        if found is None or found.fd != fd:
+            found = label.found = Object(fd, label.file, label.what)
+        return found
 
     # -- what is stale -----------------------------------------------------------------------------
 
     def _look_for_stale(self, kernel: Kernel) -> None:
         """KVM-VFIO answers by what it asked last; say where the answer would be another now."""
+        if kernel.external.epoch == self._epoch and not self._stale:
+            return
+        self._epoch = kernel.external.epoch
         stale = {
             device: would
             for vm in kernel.vms.values()
@@ -264,14 +273,15 @@ class Recording(Observer):
         self._records.append(decision)
 
     def noncoherent_dma_registered(self, vm: Vm) -> None:
-        decision = Decision(self.n, "noncoherent", vm.number, on=True)
-        decision.count = vm.noncoherent_dma_count
+        decision = Decision(self.n, "noncoherent", vm.number)
+        decision.on, decision.count = True, vm.noncoherent_dma_count
         decision.reasons = names.reasons(vm) if self._no is None else (self._no,)
         self._records.append(decision)
 
     def noncoherent_dma_unregistered(self, vm: Vm) -> None:
-        count = vm.noncoherent_dma_count
-        self._records.append(Decision(self.n, "noncoherent", vm.number, on=False, count=count))
+        decision = Decision(self.n, "noncoherent", vm.number)
+        decision.on, decision.count = False, vm.noncoherent_dma_count
+        self._records.append(decision)
 
     def group_attached(self, vfio_group: VfioGroup, container: Container) -> None:
         self._of_container("attached", container, vfio_group.number)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import pytest
 
 from kvm_vfio.client import Container, Group, Kvm, KvmVfio, ModelSyscalls, model
@@ -127,7 +129,12 @@ def test_fan_out_passes_every_event_on(event: str) -> None:
         made: Observer = type("Hears", (Observer,), {event: method})()
         return made
 
-    getattr(fan_out(hears("a"), Observer(), hears("b")), event)(None)
+    listened = fan_out(hears("a"), Observer(), hears("b"))
+    named, *others = signature(getattr(Observer, event)).parameters.values()
+    plain = [each for each in others if each.kind is not each.KEYWORD_ONLY]
+    by_name = {each.name: None for each in others if each.kind is each.KEYWORD_ONLY}
+    assert named.name == "self"
+    getattr(listened, event)(*plain, **by_name)
     assert heard == [("a", event), ("b", event)]
 
 
