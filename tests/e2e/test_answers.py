@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -246,6 +247,32 @@ def test_calls_at_random_on_devices_that_behave(build: Builder, seed: int) -> No
     assert "a bug in kvm-vfio" not in done.stderr
     assert done.stdout == "done: 0\n"
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(("linux", "seed"), [("5.10", 7), ("6.12", 8)])
+def test_calls_at_random_can_be_told_and_replayed(
+    build: Builder, tmp_path: Path, linux: str, seed: int
+) -> None:
+    file = str(tmp_path / "trace")
+    options = ("--kvm", "model", "--linux", linux, "--trace", file)
+    supervised(*options, build("fuzz.c"), str(seed), "2000")
+
+    def told(*command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "kvm_vfio", *command, file],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert not done.stderr
+        assert done.returncode == (1 if command == ("explain",) else 0), done.stdout
+        return done.stdout
+
+    assert "PROBLEM: " in told("explain")
+    assert told("trace", "show").count("\n") > 2000
+    told("trace", "perfetto")
+    replayed = told("trace", "replay", "--on", f"model:{linux}")
+    assert re.search(r"(\d{3,4}) of \1 operations are answered as recorded\n", replayed)
 
 
 def test_the_trace(build: Builder, tmp_path: Path) -> None:

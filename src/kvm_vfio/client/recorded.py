@@ -154,7 +154,7 @@ class RecordedSyscalls(ModelSyscalls):
             return super().ioctl(fd, request, arg)
         address = arg & _ADDRESS if isinstance(arg, int) else arg.address
         recording.begin()
-        answer, why = -ENOTTY, ""
+        answer, why, modelled = -ENOTTY, "", True
         try:
             self._before(find_request(type(file), request).name, file)
             answer = super().ioctl(fd, request, arg)
@@ -162,7 +162,7 @@ class RecordedSyscalls(ModelSyscalls):
             answer, why = -(error.errno or 0), _why(error)
             raise
         except NotModelled as error:
-            why = str(error)
+            why, modelled = str(error), False
             raise
         else:
             return answer
@@ -178,6 +178,7 @@ class RecordedSyscalls(ModelSyscalls):
                 out=out,
                 why=why,
                 fault=self._fired(),
+                modelled=modelled,
             )
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:

@@ -89,7 +89,7 @@ class Supervisor:
         self._tracer = tracer
         if tracer is not None:
             self._files.installed = tracer.recording.seen.installed
-        self._why = ""  # of the answer at hand, for the trace
+        self._why, self._modelled = "", True  # of the answer at hand, for the trace
         self._held_at_exit: dict[File, str] = {}
         self._call: tuple[int, ...] = ()
         recorder.cause = self._cause
@@ -159,7 +159,7 @@ class Supervisor:
             self.recorder.failed(self._kind(), error.errno, error.why)
             return -error.errno
         except NotModelled as error:
-            self._why = str(error)
+            self._why, self._modelled = str(error), False
             self.recorder.unknown(str(error))
             return -ENOTTY
         except Unreachable as error:
@@ -169,14 +169,15 @@ class Supervisor:
 
     def _answer_traced(self, tracer: Tracer, call: tuple[int, ...]) -> int:
         syscalls = self._syscalls
-        self._why, syscalls.file, syscalls.path = "", None, b""
+        self._why, syscalls.file, syscalls.path, self._modelled = "", None, b"", True
         if self.faults is not None:
             self.faults.fired = ""
         tracer.recording.begin()
         result = self._answer(call[1], call[3], call[ARGUMENTS:])
         thread = self._processes.known(call[1])
         fault = "" if self.faults is None else self.faults.fired
-        tracer.answered(call, thread, syscalls.file, syscalls.path, result, self._why, fault)
+        why, modelled = self._why, self._modelled
+        tracer.answered(call, thread, syscalls.file, syscalls.path, result, why, fault, modelled)
         return result
 
     def _bug(self, text: str) -> None:

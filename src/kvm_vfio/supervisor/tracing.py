@@ -73,6 +73,7 @@ class Tracer:
         result: int,
         why: str,
         fault: str,
+        modelled: bool,  # noqa: FBT001 - said once for each call
     ) -> None:
         """A call has its answer. `path` is what an open read, `file` what the call was about."""
         tid, nr, words = call[1], call[3], call[ARGUMENTS:]
@@ -97,7 +98,7 @@ class Tracer:
             else:
                 fd = c_int(words[0]) if nr in _VECTORS else None
                 args = _Words(words[:1] if nr == _EXIT else words)
-        recording.answered(tid, name, answer, fd, file, args, out, why, fault)
+        recording.answered(tid, name, answer, fd, file, args, out, why, fault, modelled)
 
     def _introduce(self, tid: int, thread: Thread | None) -> None:
         if len(self._known) >= _MOST_KNOWN:

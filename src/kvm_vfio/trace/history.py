@@ -33,7 +33,7 @@ from kvm_vfio.trace.schema import (
     Record,
     Task,
 )
-from kvm_vfio.trace.text import attribute, close_text, request_text
+from kvm_vfio.trace.text import attribute, close_text, printable, request_text
 
 _MOST = 200  # problems, kinds of refusals, stories of VMs that are gone
 _MOST_TURNS = 10  # of a VM, from the beginning, and as many from the end
@@ -185,7 +185,7 @@ class History:
     def _task(self, task: Task) -> None:
         if len(self._tasks) >= _MOST * _MOST:
             self._tasks.clear()
-        self._tasks[task.tid] = f"{task.comm}[{task.pid}]"
+        self._tasks[task.tid] = f"{printable(task.comm)}[{task.pid}]"
 
     def _call(self, call: Call) -> None:
         self._begin(call)
@@ -239,7 +239,7 @@ class History:
 
     def _refused(self, call: Call) -> None:
         errno = str(call.answer)
-        if call.why and "not modelled" in call.why and not call.fault:
+        if not call.modelled:
             if len(self._not_modelled) < _MOST:
                 self._not_modelled[call.why] = None
             return

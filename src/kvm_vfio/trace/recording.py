@@ -118,6 +118,7 @@ class Recording(Observer):
         out: Any = None,  # noqa: ANN401 - any structure
         why: str = "",
         fault: str = "",
+        modelled: bool = True,  # noqa: FBT001, FBT002 - a call of its own for each call is dear
     ) -> None:
         """The call has its answer: a number that is not negative, or -errno."""
         now, at, seen = _clock(), self._at, self.seen
@@ -134,6 +135,8 @@ class Recording(Observer):
             record.why = why
         if fault:
             record.fault = fault
+        if not modelled:
+            record.modelled = False
         if type(answer) is int and answer < 0:
             record.answer = errorcode.get(-answer, str(answer))
         kernel = self._kernel

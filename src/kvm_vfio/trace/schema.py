@@ -82,6 +82,7 @@ class Call(Struct, tag="call", tag_field="is", omit_defaults=True, gc=False):
     made: tuple[Object, ...] = ()
     why: str = ""  # why it failed, as a clause
     fault: str = ""  # the specification of the fault that was injected
+    modelled: bool = True  # False: Linux has an answer, and kvm-vfio does not know it
 
 
 class Close(Struct, tag="close", tag_field="is", omit_defaults=True, gc=False):

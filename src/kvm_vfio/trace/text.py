@@ -78,6 +78,11 @@ def answer_text(call: Call) -> str:
     return number(call.answer)
 
 
+def printable(text: str) -> str:
+    """What a program passed, on one line and without what a terminal would obey."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def number(value: object) -> str:
     """A number as a person reads it."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -94,7 +99,7 @@ def _arguments(call: Call) -> Iterable[str]:
     args = fields(call.args)
     special = _SPECIAL.get(call.call)
     if "path" in args:
-        yield f'"{args["path"]}"'
+        yield f'"{printable(args["path"])}"'
     elif special is not None and (said := special(call, args)) is not None:
         yield from said
     else:
@@ -107,7 +112,7 @@ def _plain(args: Fields) -> Iterable[str]:
         if args["arg"]:
             yield number(args["arg"])
     elif args.keys() == {"text"}:
-        yield str(args["text"])
+        yield printable(args["text"])
     elif args.keys() == {"words"}:
         yield from map(number, args["words"])
     else:
@@ -235,7 +240,7 @@ def lines(records: Iterable[Record]) -> Iterator[str]:
         elif isinstance(record, Task):
             if len(tasks) >= _MOST_TASKS:
                 tasks.clear()
-            tasks[record.tid] = f"{record.comm}[{record.pid}]"
+            tasks[record.tid] = f"{printable(record.comm)}[{record.pid}]"
         elif isinstance(record, Call):
             who = tasks.get(record.tid, "?")
             yield f"{_begin(record)} {who} {call_text(record)}  <{record.took / 1000:.1f} us>"
