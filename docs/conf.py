@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 
 from kvm_vfio.kernel.file import File
 from kvm_vfio.kernel.kvm.device import KvmDeviceFile
+from kvm_vfio.kernel.kvm.stats import StatsFile
 from kvm_vfio.kernel.kvm.system import KvmSystemFile
+from kvm_vfio.kernel.kvm.vcpu import VcpuFile
 from kvm_vfio.kernel.kvm.vm import VmFile
 from kvm_vfio.kernel.vfio.container import ContainerFile
 from kvm_vfio.kernel.vfio.device import VfioDeviceFile
@@ -48,6 +50,8 @@ _FILES: dict[str, type[File]] = {
     "Any file": File,
     "/dev/kvm": KvmSystemFile,
     "A VM": VmFile,
+    "A vCPU": VcpuFile,
+    "Statistics of a VM or vCPU": StatsFile,
     "A KVM-VFIO device": KvmDeviceFile,
     "A VFIO container": ContainerFile,
     "A VFIO group": GroupFile,

@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import importlib.util
+import pkgutil
 import re
 from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+import kvm_vfio.kernel
+from kvm_vfio.kernel.file import File
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -31,6 +35,19 @@ def test_tables_are_read_from_the_program(conf: ModuleType) -> None:
     requests, profiles = (conf.myst_substitutions[name] for name in ("requests", "profiles"))
     assert "| `VFIO_GROUP_UNSET_CONTAINER` | full | EINVAL, EBUSY |" in requests
     assert re.search(r"^\| `coherency` \| never \|.*\| devices \|$", profiles, re.MULTILINE)
+
+
+def kinds(of: type[File]) -> set[type[File]]:
+    """All kinds of files of the model, and `of`."""
+    return {of}.union(*(kinds(kind) for kind in of.__subclasses__()))
+
+
+def test_every_kind_of_file_is_in_the_reference(conf: ModuleType) -> None:
+    for module in pkgutil.walk_packages(kvm_vfio.kernel.__path__, "kvm_vfio.kernel."):
+        importlib.import_module(module.name)
+    ours = {kind for kind in kinds(File) if kind.__module__.startswith("kvm_vfio.kernel.")}
+    known = {kind for kind in ours if any(len(table.rows) for table in kind.tables()[1:])}
+    assert {kind.__name__ for kind in known - set(conf._FILES.values())} == set()
 
 
 def test_every_line_of_a_table_has_as_many_cells(conf: ModuleType) -> None:
