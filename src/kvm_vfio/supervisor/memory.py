@@ -15,8 +15,11 @@ what was read counts only if the call still waits after that.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from errno import EFAULT
+from typing import TypeVar
 
 from kvm_vfio.kernel.error import KernelError
 
@@ -228,12 +231,12 @@ class AddressSpace:
         room = memoryview(bytearray(mark + size)) if size > _LONGEST else _view
         _there[0], _there[1], _there[2], _there[3] = self._remote[0], mark, address, size
         done = self._move_pinned(_readv, room, mark + size)
-        if done < mark or room[:mark] != self._mark:
+        if mark and (done < mark or room[:mark] != self._mark):
             raise KernelError(EFAULT, "the program that mapped it is gone")
-        if done < mark + size:
-            raise _unmapped(address + max(done - mark, 0))
         self._verified = _calls[0]
-        return room[mark : mark + size].tobytes()
+        done = max(done - mark, 0)
+        data = room[mark : mark + done].tobytes()
+        return data if done == size else data + self._read_protected(address + done, size - done)
 
     def write_pinned(self, address: int, data: bytes) -> None:
         """`Pages.write`."""
@@ -245,7 +248,22 @@ class AddressSpace:
         _there[0], _there[1], _there[3] = address, size, 0
         done = self._move_pinned(_writev, room, size)
         if done < size:
-            raise _unmapped(address + max(done, 0))
+            done = max(done, 0)
+            self._write_protected(address + done, data[done:])
+
+    # What the program has protected since is as it was for a device. /proc/PID/mem does not ask.
+
+    def _read_protected(self, address: int, size: int) -> bytes:
+        with _opened_memory(self.tgid) as memory:
+            data = _or_none(lambda: os.pread(memory, size, address))
+        if data is None or len(data) < size:
+            raise _unmapped(address)
+        return data
+
+    def _write_protected(self, address: int, data: bytes) -> None:
+        with _opened_memory(self.tgid) as memory:
+            if _or_none(lambda: os.pwrite(memory, data, address)) != len(data):
+                raise _unmapped(address)
 
     def _move_pinned(self, call: Callable[..., int], room: memoryview, size: int) -> int:
         """Move what `_there` says: how many bytes did."""
@@ -274,6 +292,28 @@ class ProgramPages:
     def __init__(self, mm: AddressSpace) -> None:
         self.read = mm.read_pinned
         self.write = mm.write_pinned
+
+
+@contextmanager
+def _opened_memory(tgid: int) -> Iterator[int]:
+    """An fd of a process's memory. EFAULT: it is gone."""
+    memory = _or_none(lambda: os.open(f"/proc/{tgid}/mem", os.O_RDWR | os.O_CLOEXEC))
+    if memory is None:
+        raise KernelError(EFAULT, "the program that mapped it is gone")
+    try:
+        yield memory
+    finally:
+        os.close(memory)
+
+
+Result = TypeVar("Result")
+
+
+def _or_none(call: Callable[[], Result]) -> Result | None:
+    try:
+        return call()
+    except OSError:
+        return None
 
 
 def _unmapped(address: int) -> KernelError:

@@ -19,8 +19,9 @@ PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
 class Pages:
     """Two pages side by side, whose protection can be changed."""
 
-    def __init__(self) -> None:
-        self._map = mmap.mmap(-1, 3 * PAGE)
+    def __init__(self, *, private: bool = False) -> None:
+        shared = mmap.MAP_PRIVATE if private else mmap.MAP_SHARED
+        self._map = mmap.mmap(-1, 3 * PAGE, flags=shared | mmap.MAP_ANONYMOUS)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         self._map[: 2 * PAGE] = bytes(range(256)) * (2 * PAGE // 256)
         self.protect(2, PROT_NONE)
@@ -167,3 +168,79 @@ def test_nothing_counts_once_the_call_is_over(pages: Pages) -> None:
     mm = new_mm(over)
     with pytest.raises(RuntimeError):
         mm.read(pages.address, 4)
+
+
+# -- as devices reach it ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 24, PAGE, PAGE + 1, 2 * PAGE])
+@pytest.mark.parametrize("known", [False, True])
+def test_pinned_memory(mm: AddressSpace, pages: Pages, size: int, known: bool) -> None:
+    if known:
+        mm.know_by(pages.address + 16, 16)
+    pinned = mm.pin(pages.address, 2 * PAGE, write=True)
+    assert pinned is not None
+    assert pinned.read(pages.address, size) == (bytes(range(256)) * 32)[:size]
+    mm.know_by(0, 0)
+    pinned.write(pages.address, bytes(size))
+    assert pinned.read(pages.address, size) == bytes(size)
+    if size < 2 * PAGE:
+        assert pinned.read(pages.address + size, 1) == bytes([size & 255])
+
+
+def test_what_is_protected_since_is_reached(mm: AddressSpace) -> None:
+    pages = Pages(private=True)
+    pinned = mm.pin(pages.address, 2 * PAGE, write=True)
+    assert pinned is not None
+    across = pages.address + PAGE - 2
+    for protection in (PROT_READ, PROT_NONE):
+        pages.protect(1, protection)
+        pinned.write(across, b"four")
+        assert pinned.read(across, 4) == b"four"
+        assert pinned.read(across + 2, 2) == b"ur"
+        pinned.write(across, b"1234")
+    pages.protect(1, PROT_READ | PROT_WRITE)
+    assert mm.read(across, 4) == b"1234"
+
+
+def test_what_is_unmapped_since_is_not(mm: AddressSpace) -> None:
+    memory = mmap.mmap(-1, 2 * PAGE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    pinned = mm.pin(address, 2 * PAGE, write=True)
+    assert pinned is not None
+    libc = ctypes.CDLL(None)
+    assert libc.munmap(ctypes.c_void_p(address + PAGE), ctypes.c_size_t(PAGE)) == 0
+    for access in (
+        lambda: pinned.read(address + PAGE - 2, 4),
+        lambda: pinned.write(address + PAGE - 2, b"four"),
+    ):
+        with pytest.raises(KernelError, match="the program has nothing at"):
+            access()
+    assert pinned.read(address + PAGE - 2, 2) == b"fo"
+    libc.mmap(ctypes.c_void_p(address + PAGE), ctypes.c_size_t(PAGE), 3, 0x32, -1, 0)
+
+
+def test_a_program_that_is_another_now(mm: AddressSpace, pages: Pages) -> None:
+    mm.know_by(pages.address, 16)
+    pinned = mm.pin(pages.address, PAGE, write=True)
+    assert pinned is not None
+    mm.write(pages.address, b"x")
+    mm.begin(os.getpid())
+    for access in (
+        lambda: pinned.read(pages.address + 64, 4),
+        lambda: pinned.write(pages.address + 64, b"four"),
+    ):
+        with pytest.raises(KernelError, match="the program that mapped it is gone"):
+            access()
+
+
+def test_a_process_that_is_gone() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    mm = AddressSpace(child, lambda: None)
+    with pytest.raises(KernelError, match="the program that mapped it is gone"):
+        mm.read_pinned(PAGE, 4)
+    with pytest.raises(KernelError, match="the program that mapped it is gone"):
+        mm.write_pinned(PAGE, b"four")

@@ -40,7 +40,6 @@ class Features:
 
     def __init__(self) -> None:
         self.values = dict(DEFAULTS)
-        self.queues = 0  # I/O queues of each kind that the host asked for; 0: it did not yet
         self.uncoalesced: set[int] = set()  # vectors
         self.thresholds = {_OVER: WARNING_TEMPERATURE, _UNDER: 0}
 
