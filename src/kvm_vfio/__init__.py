@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Kvm,
         KvmVfio,
         ModelSyscalls,
+        Vcpu,
         Vm,
         model,
     )
@@ -64,6 +65,7 @@ __all__ = [
     "Registers",
     "Syscalls",
     "Unsupported",
+    "Vcpu",
     "Vm",
     "boot",
     "load_machine",

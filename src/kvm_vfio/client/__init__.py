@@ -10,6 +10,7 @@ from kvm_vfio.client.group import Group, GroupStatus
 from kvm_vfio.client.handle import Fd, Handle, HasFileno
 from kvm_vfio.client.in_process import ModelSyscalls, model
 from kvm_vfio.client.kvm import Kvm, KvmVfio, Vm
+from kvm_vfio.client.vcpu import Vcpu
 
 __all__ = [
     "Container",
@@ -26,6 +27,7 @@ __all__ = [
     "Migration",
     "ModelSyscalls",
     "RegionInfo",
+    "Vcpu",
     "Vm",
     "model",
 ]

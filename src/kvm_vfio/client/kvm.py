@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""KVM as objects: the system, a VM, and the VM's KVM-VFIO device.
+"""KVM as objects: the system, a VM, and the VM's KVM-VFIO device; `vcpu` has its vCPUs.
 
 Rule of this file: one method per ioctl. Its docstring says what must be so, and the errors in the
 order Linux checks them; every one of them is an `OSError` with that errno.
@@ -10,6 +10,7 @@ from __future__ import annotations
 from errno import ENODEV, ENXIO
 
 from kvm_vfio.client.handle import Fd, Handle, fd_of
+from kvm_vfio.client.vcpu import Vcpu, unpack_cpuid
 from kvm_vfio.syscalls import Buffer, Syscalls
 from kvm_vfio.uapi.fcntl import O_CLOEXEC, O_RDWR
 from kvm_vfio.uapi.kvm import (
@@ -19,6 +20,7 @@ from kvm_vfio.uapi.kvm import (
     KVM_CREATE_DEVICE,
     KVM_CREATE_DEVICE_LAYOUT,
     KVM_CREATE_DEVICE_TEST,
+    KVM_CREATE_VCPU,
     KVM_CREATE_VM,
     KVM_DEASSIGN_PCI_DEVICE,
     KVM_DEV_ASSIGN_ENABLE_IOMMU,
@@ -29,13 +31,25 @@ from kvm_vfio.uapi.kvm import (
     KVM_DEVICE_ATTR,
     KVM_GET_API_VERSION,
     KVM_GET_DEVICE_ATTR,
+    KVM_GET_VCPU_MMAP_SIZE,
     KVM_HAS_DEVICE_ATTR,
     KVM_SET_DEVICE_ATTR,
     kvm_assigned_pci_dev,
     kvm_create_device,
 )
+from kvm_vfio.uapi.kvm_x86 import (
+    KVM_CPUID2,
+    KVM_CPUID_ENTRY2,
+    KVM_GET_EMULATED_CPUID,
+    KVM_GET_MSR_FEATURE_INDEX_LIST,
+    KVM_GET_MSR_INDEX_LIST,
+    KVM_GET_SUPPORTED_CPUID,
+    KVM_MSR_LIST,
+    kvm_cpuid_entry2,
+)
 from kvm_vfio.uapi.layout import INT32, Request
 
+_MOST_CPUID, _MOST_MSRS = 256, 1024  # more than any kernel has
 _NO_FD = 0xFFFF_FFFF  # -1, where the kernel may put an fd
 
 
@@ -56,6 +70,37 @@ class Kvm(Handle):
         """KVM_CHECK_EXTENSION: the value of a KVM_CAP_*, 0 for one this kernel does not have."""
         return self._ioctl(KVM_CHECK_EXTENSION, capability)
 
+    def vcpu_mmap_size(self) -> int:
+        """KVM_GET_VCPU_MMAP_SIZE: bytes of a vCPU's memory."""
+        return self._ioctl(KVM_GET_VCPU_MMAP_SIZE)
+
+    def supported_cpuid(self) -> list[kvm_cpuid_entry2]:
+        """KVM_GET_SUPPORTED_CPUID: the processor that a guest can have."""
+        return self._cpuid(KVM_GET_SUPPORTED_CPUID)
+
+    def emulated_cpuid(self) -> list[kvm_cpuid_entry2]:
+        """KVM_GET_EMULATED_CPUID: what KVM emulates, and the processor need not have."""
+        return self._cpuid(KVM_GET_EMULATED_CPUID)
+
+    def _cpuid(self, request: Request) -> list[kvm_cpuid_entry2]:
+        size = KVM_CPUID2.size + _MOST_CPUID * KVM_CPUID_ENTRY2.size
+        room = KVM_CPUID2.pack_fields(_MOST_CPUID, 0).ljust(size, b"\0")
+        return unpack_cpuid(self._pass(request, room))
+
+    def msr_indices(self) -> list[int]:
+        """KVM_GET_MSR_INDEX_LIST: the registers that a VMM saves and restores."""
+        return self._indices(KVM_GET_MSR_INDEX_LIST)
+
+    def feature_msr_indices(self) -> list[int]:
+        """KVM_GET_MSR_FEATURE_INDEX_LIST: those that say what KVM can do."""
+        return self._indices(KVM_GET_MSR_FEATURE_INDEX_LIST)
+
+    def _indices(self, request: Request) -> list[int]:
+        room = KVM_MSR_LIST.pack_fields(_MOST_MSRS).ljust(4 + 4 * _MOST_MSRS, b"\0")
+        data = self._pass(request, room)
+        count = KVM_MSR_LIST.unpack(data[:4]).nmsrs
+        return [int.from_bytes(data[at : at + 4], "little") for at in range(4, 4 + 4 * count, 4)]
+
     def create_vm(self, machine_type: int = 0) -> Vm:
         """KVM_CREATE_VM. EINVAL: no such type; ENOMEM."""
         return Vm(self.syscalls, self._ioctl(KVM_CREATE_VM, machine_type))
@@ -67,6 +112,10 @@ class Vm(Handle):
     def check_extension(self, capability: int) -> int:
         """KVM_CHECK_EXTENSION for this VM, as on `Kvm`. Needs KVM_CAP_CHECK_EXTENSION_VM."""
         return self._ioctl(KVM_CHECK_EXTENSION, capability)
+
+    def create_vcpu(self, number: int = 0) -> Vcpu:
+        """KVM_CREATE_VCPU. EINVAL: no such number, or too many vCPUs; ENOMEM; EEXIST."""
+        return Vcpu(self.syscalls, self._ioctl(KVM_CREATE_VCPU, number))
 
     def create_device(self, device_type: int, flags: int = 0) -> int:
         """KVM_CREATE_DEVICE: the fd of the new device; -1 with the TEST flag, which makes none.
