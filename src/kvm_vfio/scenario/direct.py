@@ -26,6 +26,9 @@ class Referee(Protocol):
     def memory(self, kind: str, data: bytes) -> int:
         """The address of `data` in memory of a kind: rw, ro, odd, pageend, straddle, unmapped."""
 
+    def poke(self, address: int, data: bytes) -> None:
+        """Write memory that `memory` gave."""
+
     def peek(self, address: int, size: int) -> bytes:
         """Read memory that `memory` gave."""
 
@@ -148,6 +151,9 @@ class DirectHands:
 
     def fresh(self, size: int) -> int:
         return self._sys.mmap(-1, -(-size // _PAGE) * _PAGE).address
+
+    def poke(self, address: int, data: bytes) -> None:
+        self._referee.poke(address, data)
 
     def peek(self, address: int, size: int) -> Answer:
         return Answer(size, self._referee.peek(address, size))

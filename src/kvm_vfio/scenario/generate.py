@@ -23,13 +23,14 @@ _FORCED = (
 _OPENERS = frozenset(
     (
         *("kvm_open", "open", "mkfile", "eventfd", "memfd", "socket", "dup"),
-        *("vm_create", "container_open", "group_open", "get_device_fd"),
+        *("vm_create", "vcpu_create", "container_open", "group_open", "get_device_fd"),
     )
 )
 _POOLS = {
     # kind of handle: how many names it has
     "k": 2,
     "v": 3,
+    "p": 4,
     "d": 4,
     "c": 3,
     "g": 8,
@@ -75,6 +76,61 @@ _PATHS = (
     *(_REGULAR_FILE, _REGULAR_FILE, f"{_REGULAR_FILE}-that-is-not-there"),
 )
 _KIND_OF_NODE = {"/dev/kvm": "k", "/dev/vfio/vfio": "c"}
+# What a vCPU is asked: places in its states where something is decided, and values that decide.
+_PLACES = {
+    "regs": (0, 56, 64, 128, 136, 137),
+    "sregs": (
+        *(
+            8,
+            12,
+            14,
+            15,
+            16,
+            17,
+            18,
+            19,
+            20,
+            21,
+            22,
+            38,
+            46,
+            110,
+            118,
+            134,
+            136,
+            142,
+            144,
+            158,
+            182,
+        ),
+        *(192, 200, 224, 227, 232, 240, 245, 248, 249, 250, 251, 256, 264, 265, 272, 273, 276, 280),
+    ),
+    "sregs2": (14, 19, 224, 227, 240, 248, 249, 256, 264, 265, 273, 280, 288, 319),
+    "fpu": (0, 127, 128, 130, 132, 134, 136, 144, 152, 407, 408),
+    "xsave": (0, 4, 16, 24, 26, 27, 32, 160, 415, 512, 513, 514, 519, 520, 530, 576, 800, 2688),
+    "xcrs": (0, 4, 8, 16, 17, 24),
+    "debugregs": (0, 32, 36, 40, 44, 48, 56),
+    "events": (0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 14, 16, 20, 21, 24, 25, 26, 27, 28, 55, 56),
+    "mp": (0, 1),
+}
+_BYTES = ("00", "01", "01", "02", "03", "04", "07", "08", "09", "0b", "10", "20", "80", "ff", "6b")
+_MSRS = (
+    *("0x1b", "0x48", "0x8b", "0x9e", "0x10a", "0x140", "0xce", "0x174", "0x175", "0x17a", "0x17b"),
+    *("0x179", "0x1a0", "0x200", "0x201", "0x20e", "0x250", "0x268", "0x277", "0x2ff", "0x345"),
+    *("0x400", "0x401", "0x47c", "0x480", "0x6e0", "0x11", "0x12", "0x4b564d00", "0x4b564d01"),
+    *("0x4b564d02", "0x4b564d03", "0x4b564d05", "0x4b564d06", "0x4b564d07", "0x40000002"),
+    *("0x40000073", "0x40000100", "0xc0000080", "0xc0000081", "0xc0000082", "0xc0000100"),
+    *("0xc0000101", "0xc0000102", "0xc0000103", "0xc0000104", "0xc0010015", "0xc001001f"),
+    *("0xc0010114", "0xc0010117", "0xc0011029", "0x12345"),
+)
+_MSR_VALUES = (
+    *("0", "1", "2", "8", "0x10", "0x100", "0xd01", "0x900", "0xfee00900", "0xfee00c00", "0x1000"),
+    *("0x0606060606060606", "0x7040600070406", "0xffff800000000000", "0x800000000000", "-1"),
+    *("0x80000000", "0x100000000", "0x1006", "0x5000", "0xc06"),
+)
+_LISTS = ("supported", "emulated", "hyperv", "msrs", "features")
+_VCPU_REQUESTS = ("0xae9a", "0xaeb7", "0xaead", "0xae60", "0x4008ae93", "0x4004ae8b")
+_VCPU_NUMBERS = ("0", "0", "1", "2", "3", "7", "1023", "4095", "4096", "16383", "16384", "-1")
 _MODES = ("", "", "", " ro", " wo", " path")
 _EXTENSIONS = ("CC", "CC", "type1", "type1v2", "nesting", "noiommu", *map(str, range(12)))
 
@@ -160,7 +216,45 @@ class Generator:
         return f"vm_create {self._new('v')} {self._one('k')}{kind}"
 
     def kvm_check(self) -> str:
-        return f"kvm_check {self._one('kv')} 89"
+        capability = 89 if self._rarely(2) else self._random.randrange(260)
+        return f"kvm_check {self._one('kv')} {capability}"
+
+    def kvm_list(self) -> str:
+        room = self._random.choice(("0", "1", "3", "4", "10", "29", "30", "100", "256", "-1"))
+        return f"kvm_list {self._one('k')} {self._random.choice(_LISTS)} {room}"
+
+    def vcpu_create(self) -> str:
+        number = self._random.choice(_VCPU_NUMBERS)
+        return f"vcpu_create {self._new('p')} {self._one('v')} {number}"
+
+    def vcpu_cpuid(self) -> str:
+        return f"vcpu_cpuid {self._one('p')} {self._one('k')}"
+
+    def vcpu_get(self) -> str:
+        return f"vcpu_get {self._one('p')} {self._random.choice((*_PLACES, 'lapic'))}"
+
+    def vcpu_set(self) -> str:
+        """A few bytes of a state, and then a look at what came of it."""
+        state = self._random.choice(list(_PLACES))
+        changes = [
+            f"{self._random.choice(_PLACES[state])}:{self._random.choice(_BYTES)}"
+            for _ in range(self._random.randrange(1, 5))
+        ]
+        vcpu = self._one("p")
+        self._ahead.insert(0, f"vcpu_get {vcpu} {self._random.choice((state, 'sregs', 'events'))}")
+        return f"vcpu_set {vcpu} {state} {' '.join(changes)}"
+
+    def msr_get(self) -> str:
+        return f"msr_get {self._one('p')} {self._random.choice(_MSRS)}"
+
+    def msr_set(self) -> str:
+        vcpu, index = self._one("p"), self._random.choice(_MSRS)
+        self._ahead.insert(0, f"msr_get {vcpu} {index}")
+        return f"msr_set {vcpu} {index} {self._random.choice(_MSR_VALUES)}"
+
+    def vcpu_ioctl(self) -> str:
+        request = self._random.choice(_VCPU_REQUESTS)
+        return f"ioctl {self._one('p')} {request} {self._random.choice(('0', 'bad', 'int:8'))}"
 
     def dev_create(self) -> str:
         kind = self._random.choice(("vfio", "vfio", "vfio", "vfio", "0", "1", "3", "100"))
@@ -257,14 +351,14 @@ class Generator:
         return f"open {self._new(kind)} {path}{self._random.choice(_MODES)}"
 
     def content(self) -> str:
-        return f"{self._random.choice(('read', 'write', 'mmap'))} {self._one('dcgkvf')}"
+        return f"{self._random.choice(('read', 'write', 'mmap'))} {self._one('dcgkvfp')}"
 
     def close(self) -> str:
-        handle = self._one("vdcgxkf")
+        handle = self._one("vdcgxkfp")
         return "" if handle in _STAYING else f"close {handle}"
 
     def dup(self) -> str:
-        old = self._one("dgxcvfk")
+        old = self._one("dgxcvfkp")
         return f"dup {self._new(old[0])} {old}"
 
     def bind(self) -> str:
@@ -319,6 +413,14 @@ _OFTEN: dict[Callable[[Generator], str], int] = {
     Generator.kvm_open: 8,
     Generator.vm_create: 20,
     Generator.kvm_check: 4,
+    Generator.kvm_list: 6,
+    Generator.vcpu_create: 40,
+    Generator.vcpu_cpuid: 15,
+    Generator.vcpu_get: 30,
+    Generator.vcpu_set: 60,
+    Generator.msr_get: 15,
+    Generator.msr_set: 40,
+    Generator.vcpu_ioctl: 20,
     Generator.dev_create: 50,
     Generator.dev_create_addr: 4,
     Generator.has_attr: 20,
@@ -357,6 +459,7 @@ _IN_CHILD = [
 _OPENER_OF = {
     "k": Generator.kvm_open,
     "v": Generator.vm_create,
+    "p": Generator.vcpu_create,
     "d": Generator.dev_create,
     "c": Generator.container_open,
     "g": Generator.group_open,

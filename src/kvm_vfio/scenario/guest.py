@@ -180,6 +180,9 @@ class GuestHands:
         self._map(at, size, process.PROT_READ | process.PROT_WRITE, flags)
         return at
 
+    def poke(self, address: int, data: bytes) -> None:
+        self._batch.poke(address, data)
+
     def peek(self, address: int, size: int) -> Answer:
         return self._later(self._batch.peek(address, size))
 

@@ -117,6 +117,9 @@ class Hands(Protocol):
     def fresh(self, size: int) -> int:
         """The address of so many bytes of new anonymous memory, page aligned."""
 
+    def poke(self, address: int, data: bytes) -> None:
+        """Write memory that `memory` gave."""
+
     def peek(self, address: int, size: int) -> Answer:
         """Read memory."""
 

@@ -54,6 +54,9 @@ class HostReferee:
             _protect(pages.address, _PROT_READ)
         return pages.address + at
 
+    def poke(self, address: int, data: bytes) -> None:
+        ctypes.memmove(address, data, len(data))
+
     def peek(self, address: int, size: int) -> bytes:
         return ctypes.string_at(address, size)
 

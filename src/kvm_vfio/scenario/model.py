@@ -102,6 +102,9 @@ class ModelReferee:
         region.writable = kind != "ro"
         return region.start + at
 
+    def poke(self, address: int, data: bytes) -> None:
+        self.syscalls.mm.write(address, data)
+
     def peek(self, address: int, size: int) -> bytes:
         """The process's own memory."""
         return self.syscalls.mm.read(address, size)

@@ -10,14 +10,16 @@ which kernel answers, it does not know.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+from zlib import crc32
 
 from kvm_vfio.errors import InputError, KvmVfioError
+from kvm_vfio.scenario import vcpu
 from kvm_vfio.scenario.hands import Answer, ClosedFd, Event, Events, Fd, Hands
 from kvm_vfio.scenario.language import Operation, number
-from kvm_vfio.uapi import fcntl, kvm, vfio
+from kvm_vfio.uapi import fcntl, kvm, kvm_x86, vfio
 
 Teller = Callable[[], str]
 """Says the result of an operation, once it is there; OSError where the call failed."""
@@ -25,6 +27,7 @@ Teller = Callable[[], str]
 _PRESET_FD = 0xDEADBEEF
 _PAGE = 4096
 _MOST_FRESH = 448 << 20  # what a program can have of the 512 MiB of the machine of the recordings
+_MSR_DATA = 16  # where the value is, in a list of one register
 _MASK32 = (1 << 32) - 1
 _MASK64 = (1 << 64) - 1
 _OPEN_FLAGS = {
@@ -238,6 +241,53 @@ class Runner:
     def _do_kvm_check(self, handle: str, capability: str) -> Teller:
         return _plain(self._hands.ioctl(handle, kvm.KVM_CHECK_EXTENSION, number(capability)))
 
+    def _do_kvm_list(self, handle: str, what: str, room: str) -> Teller:
+        wanted, size = _named(vcpu.LISTS, what), number(room) & _MASK32
+        whole = wanted.head + min(size, vcpu.MOST_CPUID) * wanted.element
+        at = self._hands.memory("rw", [size.to_bytes(4, "little"), bytes(whole - 4)])
+        answer = self._hands.ioctl(handle, wanted.request, at)
+        return _with_crc(answer, self._hands.peek(at, whole))
+
+    # -- a vCPU ------------------------------------------------------------------------------------
+
+    def _do_vcpu_create(self, handle: str, vm: str, identity: str = "0") -> Teller:
+        return _fd(self._hands.ioctl(vm, kvm.KVM_CREATE_VCPU, number(identity), into=handle))
+
+    def _do_vcpu_cpuid(self, handle: str, kvm_handle: str = "k") -> Teller:
+        most = vcpu.MOST_CPUID
+        at = self._hands.memory("rw", [most.to_bytes(8, "little"), bytes(40 * most)])
+        self._hands.ioctl(kvm_handle, kvm_x86.KVM_GET_SUPPORTED_CPUID, at)
+        return _plain(self._hands.ioctl(handle, kvm_x86.KVM_SET_CPUID2, at))
+
+    def _do_vcpu_get(self, handle: str, what: str) -> Teller:
+        state = _named(vcpu.STATES, what)
+        at = self._hands.memory("rw", [bytes(state.size)])
+        answer = self._hands.ioctl(handle, state.get, at)
+        return _with_crc(answer, self._hands.peek(at, state.size))
+
+    def _do_vcpu_set(self, handle: str, what: str, *changes: str) -> Teller:
+        state, patches = _named(vcpu.STATES, what), [vcpu.patch(word) for word in changes]
+        at = self._hands.memory("rw", [bytes(state.size)])
+        self._hands.ioctl(handle, state.get, at)
+        for offset, data in patches:
+            if not 0 <= offset <= state.size - len(data):
+                raise ValueError(f"{what} has {state.size} bytes")
+            self._hands.poke(at + offset, data)
+        return _plain(self._hands.ioctl(handle, state.set, at))
+
+    def _do_msr_get(self, handle: str, index: str) -> Teller:
+        at = self._hands.memory("rw", [vcpu.one_msr(number(index) & _MASK32)])
+        answer = self._hands.ioctl(handle, kvm_x86.KVM_GET_MSRS, at)
+        value = self._hands.peek(at + _MSR_DATA, 8)
+        return lambda: f"{answer.result} {int.from_bytes(value.data, 'little'):#x}"
+
+    def _do_msr_set(self, handle: str, index: str, value: str) -> Teller:
+        one = vcpu.one_msr(number(index) & _MASK32, number(value) & _MASK64)
+        at = self._hands.memory("rw", [one])
+        return _plain(self._hands.ioctl(handle, kvm_x86.KVM_SET_MSRS, at))
+
+    # -- devices of a VM ---------------------------------------------------------------------------
+
     def _do_dev_create(self, handle: str, vm: str, kind: str = "vfio", flags: str = "0") -> Teller:
         layout = kvm.KVM_CREATE_DEVICE_LAYOUT
         fields = (number(kind) & _MASK32, _PRESET_FD, number(flags) & _MASK32)
@@ -377,6 +427,20 @@ def _words(text: str) -> list[bytes | Fd | ClosedFd]:
     if 4 * len(words) < size <= _PAGE:
         pieces.append(bytes(size - 4 * len(words)))
     return pieces
+
+
+_Value = TypeVar("_Value")
+
+
+def _named(table: Mapping[str, _Value], name: str) -> _Value:
+    if name not in table:
+        raise ValueError(f"{name!r} is none of {', '.join(table)}")
+    return table[name]
+
+
+def _with_crc(answer: Answer, content: Answer) -> Teller:
+    """The result, and what memory holds then, in short."""
+    return lambda: f"{answer.result} crc={crc32(content.data):08x}"
 
 
 def _raise(error: OSError) -> str:
