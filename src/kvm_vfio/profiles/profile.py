@@ -59,12 +59,14 @@ class Profile:
     xsave_by_component: bool  # KVM_GET_XSAVE: what XSTATE_BV does not have is initial
     triple_fault_events: bool  # KVM_SET_VCPU_EVENTS knows KVM_VCPUEVENT_VALID_TRIPLE_FAULT
     vcpu_id_is_long: bool  # KVM_CREATE_VCPU looks at all 64 bits of the number
+    sregs_check_cr0: bool  # KVM_SET_SREGS: NW with CD, PG with PE, nothing above 32 bits
     sregs_check_efer: bool  # KVM_SET_SREGS: EFER has only what CPUID has
     get_cpuid2_counts: bool  # KVM_GET_CPUID2 says how many leaves there are, not only gives them
     pending_nmis_counted: bool  # KVM_GET_VCPU_EVENTS says how many NMIs wait, not only whether
     debugger_waits_for_injected: bool  # KVM_SET_GUEST_DEBUG: EBUSY also for one that is injected
     gif_needs_svme: bool  # KVM_SET_NESTED_STATE cannot clear the GIF without EFER.SVME
-    every_vcpu_is_bsp: bool  # IA32_APIC_BASE without a local APIC of KVM's has the BSP bit
+    bad_mtrr_injects_gp: bool  # KVM_SET_MSRS of an MTRR with reserved bits faults in the guest
+    apic_base_gains_bsp: bool  # setting IA32_APIC_BASE without a local APIC sets the BSP bit
     cpuid_counts_before_it_is_set: bool  # CR4: a vCPU without CPUID has no features
     device_checks_mm: bool  # ioctl on a device fd from another mm: EIO
     device_end: DeviceEnd  # what ends a KVM device

@@ -15,6 +15,7 @@ from kvm_vfio.kernel.iommu import domain as iommu_domain
 from kvm_vfio.kernel.iommu.group import IommuGroup
 from kvm_vfio.kernel.kvm.device import KvmDeviceFile
 from kvm_vfio.kernel.kvm.system import KvmSystemFile
+from kvm_vfio.kernel.kvm.vcpu import VcpuFile
 from kvm_vfio.kernel.kvm.vfio import KvmVfio
 from kvm_vfio.kernel.kvm.vm import Vm, VmFile
 from kvm_vfio.kernel.vfio.container import Container, ContainerFile
@@ -49,6 +50,7 @@ def _kvm_device_name(file: KvmDeviceFile) -> str:
 _NAMES: dict[type[File], Callable[[Any], str]] = {
     KvmSystemFile: lambda _: "kvm",
     VmFile: lambda file: f"vm {file.vm.number}",
+    VcpuFile: lambda file: f"vcpu {file.vcpu.vcpu_id} of vm {file.vcpu.vm.number}",
     KvmDeviceFile: _kvm_device_name,
     ContainerFile: lambda file: container_name(file.container),
     GroupFile: member_name,

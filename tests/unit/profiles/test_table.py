@@ -176,13 +176,16 @@ def clearing_the_gif(program: Program, vcpu: int) -> int:
     return program.ioctl(vcpu, kvm_x86.KVM_SET_NESTED_STATE, state)
 
 
-def bsp_bit_of_the_second_vcpu(profile: Profile) -> int:
-    program = boot(profile)
-    vm = program.vm()
-    try:
-        vcpu = program.ioctl(vm, kvm.KVM_CREATE_VCPU, 1)
-    except NotModelled:
-        return 1
+def a_fault_after_a_bad_mtrr(program: Program, vcpu: int) -> int:
+    bad = kvm_x86.KVM_MSRS.pack_fields(1, 0) + kvm_x86.KVM_MSR_ENTRY.pack_fields(0x201, 0, 1)
+    assert program.ioctl(vcpu, kvm_x86.KVM_SET_MSRS, program.put(bad)) == 0
+    events = program.struct(kvm_x86.KVM_VCPU_EVENTS)
+    program.ioctl(vcpu, kvm_x86.KVM_GET_VCPU_EVENTS, events)
+    return events.value.exception_nr
+
+
+def bsp_bit_that_was_not_set(program: Program, vcpu: int) -> int:
+    setting_sregs(apic_base=0xFEE00800)(program, vcpu)
     sregs = program.struct(kvm_x86.KVM_SREGS)
     program.ioctl(vcpu, kvm_x86.KVM_GET_SREGS, sregs)
     return sregs.value.apic_base >> 8 & 1
@@ -503,6 +506,9 @@ SCENARIOS = {
         asked_of_a_vcpu(a_triple_fault_unknown_or_not_enabled), {"2013": 0, "6.1": 1}
     ),
     "vcpu_id_is_long": Scenario(a_wide_number_of_a_vcpu, {"2013": 0, "6.12": -EINVAL}),
+    "sregs_check_cr0": Scenario(
+        asked_of_a_vcpu(setting_sregs(cr0=1 << 32)), {"2013": 0, "6.1": -EINVAL}
+    ),
     "sregs_check_efer": Scenario(
         asked_of_a_vcpu(setting_sregs(efer=1 << 12)),
         {"2013": 0, "6.12": -EINVAL, "6.18": 0, "7.3": -EINVAL},
@@ -517,7 +523,12 @@ SCENARIOS = {
     "gif_needs_svme": Scenario(
         asked_of_a_vcpu(clearing_the_gif, -EINVAL), {"2013": -EINVAL, "7.3": 0}
     ),
-    "every_vcpu_is_bsp": Scenario(bsp_bit_of_the_second_vcpu, {"2013": 1, "6.1": 0}),
+    "bad_mtrr_injects_gp": Scenario(
+        asked_of_a_vcpu(a_fault_after_a_bad_mtrr, 13), {"2013": 13, "6.1": 0}
+    ),
+    "apic_base_gains_bsp": Scenario(
+        asked_of_a_vcpu(bsp_bit_that_was_not_set, 1), {"2013": 1, "6.1": 0}
+    ),
     "cpuid_counts_before_it_is_set": Scenario(
         asked_of_a_vcpu(setting_sregs(cr4=1 << 20)), {"2013": 0, "6.18": -EINVAL}
     ),

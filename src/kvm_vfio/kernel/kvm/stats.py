@@ -38,7 +38,7 @@ class StatsFile(File):
     """The file that KVM_GET_STATS_FD gives: `data` from its beginning, at the file's position."""
 
     __slots__ = ("_position", "data", "vm")
-    kind = "statistics of a VM"
+    kind = "a statistics file"
     link = "anon_inode:kvm-vm-stats"
     ioctl_errnos = (ENOTTY,)
     positional = True
@@ -65,4 +65,4 @@ class StatsFile(File):
 
     def write(self, task: Task, data: bytes, offset: int | None) -> int:
         """EBADF: it is open for reading."""
-        raise KernelError(EBADF, f"{self.kind} are open for reading only")
+        raise KernelError(EBADF, f"{self.kind} is open for reading only")

@@ -75,8 +75,7 @@ class Vcpu:
         self.run: bytearray | memoryview = bytearray(words.vcpu_mmap_size)
         self.regs = KVM_REGS.unpack(words.fresh("regs"))
         sregs = KVM_SREGS.unpack(words.fresh("sregs"))
-        bsp = self.is_bsp or (self.profile.every_vcpu_is_bsp and not vm.irqchip_in_kernel)
-        base = sregs.apic_base & ~BSP | (BSP if bsp else 0)
+        base = sregs.apic_base & ~BSP | (BSP if self.is_bsp else 0)
         self.sregs = sregs._replace(apic_base=base)
         self.debugregs = KVM_DEBUGREGS.unpack(words.fresh("debugregs"))
         self.pdptrs = bytes(32)
@@ -159,7 +158,7 @@ class Vcpu:
         """kvm_set_apic_base by the VMM. False: refused."""
         if not valid_base(self, base):
             return False
-        if self.apic is None and self.profile.every_vcpu_is_bsp:
+        if self.apic is None and self.profile.apic_base_gains_bsp:
             base |= BSP
         changed = self.sregs.apic_base ^ base
         self.sregs = self.sregs._replace(apic_base=base)

@@ -57,6 +57,8 @@ _LEGACY_AND_HEADER = 512 + 64  # bytes of an XSAVE area without extended compone
 _FP_AND_SSE = 3
 _DEFAULT_MAXPHYADDR = 36
 _VIRTUAL_BITS = (0, 48, 57)
+# EBX, EDX, ECX of leaf 0: AuthenticAMD, HygonGenuine.
+_AMD = ((0x68747541, 0x69746E65, 0x444D4163), (0x6F677948, 0x6E65476E, 0x656E6975))
 _MISC_ENABLE, _MISC_ENABLE_MWAIT = 0x1A0, 1 << 18
 _MASK32 = (1 << 32) - 1
 
@@ -112,6 +114,12 @@ class Cpuid:
     def kvm_has(self, feature: Feature) -> bool:
         """kvm_cpu_cap_has: what KVM supports at all."""
         return has(self._supported, feature)
+
+    @property
+    def is_amd(self) -> bool:
+        """guest_cpuid_is_amd_or_hygon: the processor is AMD's or Hygon's."""
+        vendor = find(self.entries, 0)
+        return vendor is not None and (vendor.ebx, vendor.edx, vendor.ecx) in _AMD
 
     @property
     def supported_xcr0(self) -> int:

@@ -25,7 +25,8 @@ from kvm_vfio.uapi.kvm_x86 import (
 if TYPE_CHECKING:
     from kvm_vfio.kernel.kvm.vcpu import Vcpu
 
-DB_VECTOR, NMI_VECTOR, BP_VECTOR, OF_VECTOR, DF_VECTOR, MC_VECTOR = 1, 2, 3, 4, 8, 18
+DB_VECTOR, NMI_VECTOR, BP_VECTOR, OF_VECTOR, DF_VECTOR, GP_VECTOR, MC_VECTOR = 1, 2, 3, 4, 8, 13, 18
+_CONTRIBUTORY = (0, 10, 11, 12, 13, 14)  # divide error, TSS, segment, stack, protection, page
 _EXCEPTIONS = 32
 _SHADOW = 3  # AMD has one shadow, which is STI's and MOV SS's
 _MP_STATE_INIT_RECEIVED = 2
@@ -83,6 +84,15 @@ class Events:
         self.exception_pending, self.exception_injected = True, False
         self.exception_nr, self.has_error_code, self.error_code = vector, 0, 0
         self.has_payload, self.payload = 0, 0
+
+    def inject_gp(self) -> None:
+        """kvm_inject_gp: a second exception of its kind makes a double fault."""
+        before = self.exception_nr if self.exception_pending or self.exception_injected else None
+        if before == DF_VECTOR:
+            self.triple_fault = True
+            return
+        self.queue_exception(DF_VECTOR if before in _CONTRIBUTORY else GP_VECTOR)
+        self.has_error_code = 1
 
     def queue_interrupt(self, vector: int) -> None:
         """kvm_queue_interrupt."""

@@ -105,7 +105,7 @@ class Msrs:
         self.ctl2 = [0] * MAX_MCE_BANKS
 
     def _known(self) -> Mapping[int, Msr]:
-        return self._with if self._vcpu.cpuid.entries else self._without
+        return self._with if self._vcpu.cpuid.is_amd else self._without
 
     def stored(self, index: int) -> int:
         """The value of an ordinary register."""
@@ -155,7 +155,7 @@ class Msrs:
             return sregs.efer
         if index == APIC_BASE:
             return sregs.apic_base
-        if index in (FS_BASE, GS_BASE):
+        if index in (FS_BASE, GS_BASE) and self._known()[index].value is not None:
             return base_of(sregs.fs if index == FS_BASE else sregs.gs)
         return None
 
@@ -212,8 +212,8 @@ class Msrs:
 
     def _set_canonical(self, index: int, data: int) -> bool:
         """An address: the upper bits are all the same."""
-        bits = self._known()[index].taken.bit_length() + 1
-        if _canonical(data, bits) != data:
+        known = self._known()[index]
+        if not known.takes_zero or _canonical(data, known.taken.bit_length() + 1) != data:
             return False
         if index == FS_BASE:
             self._vcpu.sregs = self._vcpu.sregs._replace(fs=with_base(self._vcpu.sregs.fs, data))
@@ -252,6 +252,8 @@ class Msrs:
             return False
         low = 0xF00 if is_base else 0x7FF
         if data >> self._vcpu.cpuid.maxphyaddr or data & low:
+            if self._vcpu.profile.bad_mtrr_injects_gp:
+                self._vcpu.events.inject_gp()
             return False
         self.store(index, data)
         return True

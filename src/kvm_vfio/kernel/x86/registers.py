@@ -170,7 +170,7 @@ def _require_valid(vcpu: Vcpu, sregs: kvm_sregs) -> None:
         raise KernelError(EINVAL, f"EFER {sregs.efer:#x} has bits that this processor has not")
     if sregs.cr4 & vcpu.cr4_reserved:
         raise KernelError(EINVAL, f"CR4 {sregs.cr4:#x} has bits that are reserved")
-    if not _valid_cr0(sregs.cr0):
+    if vcpu.profile.sregs_check_cr0 and not _valid_cr0(sregs.cr0):
         raise KernelError(EINVAL, f"CR0 {sregs.cr0:#x} is not possible")
 
 

@@ -8,12 +8,13 @@ of the vCPU it is about. Most come in pairs, one to read a structure and one to 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from errno import E2BIG, EBUSY, EEXIST, EFAULT, EINVAL, ENOTTY, ENXIO
+from errno import E2BIG, EBUSY, EEXIST, EFAULT, EINVAL, EMFILE, ENOTTY, ENXIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvm_vfio.errors import NotModelled
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.ioctl import Argument, Handler, Row, Support, not_modelled
+from kvm_vfio.kernel.kvm import stats
 from kvm_vfio.kernel.kvm.recorded import recorded
 from kvm_vfio.kernel.x86.cpuid import MAX_CPUID_ENTRIES
 from kvm_vfio.kernel.x86.events import BP_VECTOR, DB_VECTOR
@@ -466,6 +467,16 @@ def _set_attr(file: VcpuFile, task: Task, arg: int) -> int:
     return 0
 
 
+def _get_stats_fd(file: VcpuFile, task: Task, arg: int) -> int:
+    """KVM_GET_STATS_FD: the fd of the vCPU's statistics. EINVAL before 5.14; EMFILE."""
+    vcpu = file.vcpu
+    statistics = recorded(vcpu.vm.kernel).vcpu_statistics
+    if statistics is None:
+        raise KernelError(EINVAL, "this kernel has no such request")
+    data = stats.content(f"kvm-{vcpu.vm.number}/vcpu-{vcpu.vcpu_id}", statistics)
+    return task.files.install(stats.StatsFile(vcpu.vm, data))
+
+
 # -- the rest --------------------------------------------------------------------------------------
 
 
@@ -645,5 +656,12 @@ X86_ROWS = (
         errnos=(EFAULT, EINVAL, ENOTTY),
     ),
     not_modelled(KVM_GET_SUPPORTED_HV_CPUID, Argument.COUNTED, "of a vCPU"),
-    not_modelled(KVM_GET_STATS_FD, Argument.VALUE, "of a vCPU"),
+    Row(
+        KVM_GET_STATS_FD,
+        _get_stats_fd,
+        Argument.VALUE,
+        Support.PARTIAL,
+        "host_state_reload does not count the requests",
+        errnos=(EINVAL, EMFILE),
+    ),
 )
