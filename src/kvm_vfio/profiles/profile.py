@@ -65,6 +65,9 @@ class Profile:
     pending_nmis_counted: bool  # KVM_GET_VCPU_EVENTS says how many NMIs wait, not only whether
     debugger_waits_for_injected: bool  # KVM_SET_GUEST_DEBUG: EBUSY also for one that is injected
     gif_needs_svme: bool  # KVM_SET_NESTED_STATE cannot clear the GIF without EFER.SVME
+    mp_states_checked: bool  # KVM_SET_MP_STATE with a local APIC of KVM's takes only states of x86
+    blocked_init_is_refused: bool  # KVM_SET_MP_STATE: no INIT or SIPI in SMM or before an SMI
+    refused_msrs_read_zero: bool  # KVM_GET_MSRS: also one that KVM knows and that has no value now
     bad_mtrr_injects_gp: bool  # KVM_SET_MSRS of an MTRR with reserved bits faults in the guest
     apic_base_gains_bsp: bool  # setting IA32_APIC_BASE without a local APIC sets the BSP bit
     cpuid_counts_before_it_is_set: bool  # CR4: a vCPU without CPUID has no features

@@ -411,6 +411,40 @@ class kvm_nested_state(NamedTuple):
     hdr: Annotated[bytes, "120s"]
 
 
+class kvm_one_reg(NamedTuple):
+    """A register by name; `addr` is where its value is."""
+
+    id: u64
+    addr: u64
+
+
+class kvm_reg_list(NamedTuple):
+    """Followed by `n` names of registers."""
+
+    n: u64
+
+
+class kvm_xen_vcpu_attr(NamedTuple):
+    """What a Xen guest's vCPU has; `u` is the attribute's own."""
+
+    type: u16
+    pad: Annotated[bytes, "6s"]
+    u: Annotated[bytes, "64s"]
+
+
+class kvm_pre_fault_memory(NamedTuple):
+    """Guest memory to be mapped ahead. Bytes."""
+
+    gpa: u64
+    size: u64
+    flags: u64
+    padding: Annotated[bytes, "40s"]
+
+
+KVM_ONE_REG = Layout(kvm_one_reg, size=16)
+KVM_REG_LIST = Layout(kvm_reg_list, size=8)
+KVM_XEN_VCPU_ATTR = Layout(kvm_xen_vcpu_attr, size=72)
+KVM_PRE_FAULT_MEMORY_LAYOUT = Layout(kvm_pre_fault_memory, size=64)
 KVM_RUN_LAYOUT = Layout(kvm_run, size=2352)
 KVM_INTERRUPT_LAYOUT = Layout(kvm_interrupt, size=4)
 KVM_TPR_ACCESS_CTL = Layout(kvm_tpr_access_ctl, size=40)
@@ -456,6 +490,7 @@ KVM_VCPU_TSC_CTRL = 0
 KVM_VCPU_TSC_OFFSET = 0
 
 # Capabilities of a vCPU.
+KVM_CAP_XEN_HVM = 38
 KVM_CAP_HYPERV_SYNIC = 123
 KVM_CAP_HYPERV_SYNIC2 = 148
 KVM_CAP_HYPERV_ENLIGHTENED_VMCS = 163
@@ -465,6 +500,7 @@ KVM_CAP_HYPERV_ENFORCE_CPUID = 199
 KVM_CAP_SREGS2 = 200
 KVM_CAP_BINARY_STATS_FD = 203
 KVM_CAP_XSAVE2 = 208
+KVM_CAP_PRE_FAULT_MEMORY = 236
 
 KVM_TRANSLATE = iowr("KVM_TRANSLATE", KVMIO, 0x85, KVM_TRANSLATION)
 KVM_INTERRUPT = iow("KVM_INTERRUPT", KVMIO, 0x86, KVM_INTERRUPT_LAYOUT)
@@ -477,6 +513,12 @@ KVM_X86_SETUP_MCE = iow("KVM_X86_SETUP_MCE", KVMIO, 0x9C, UINT64)
 KVM_X86_SET_MCE = iow("KVM_X86_SET_MCE", KVMIO, 0x9E, KVM_X86_MCE)
 KVM_KVMCLOCK_CTRL = io("KVM_KVMCLOCK_CTRL", KVMIO, 0xAD)
 KVM_SMI = io("KVM_SMI", KVMIO, 0xB7)
+KVM_GET_ONE_REG = iow("KVM_GET_ONE_REG", KVMIO, 0xAB, KVM_ONE_REG)
+KVM_SET_ONE_REG = iow("KVM_SET_ONE_REG", KVMIO, 0xAC, KVM_ONE_REG)
+KVM_GET_REG_LIST = iowr("KVM_GET_REG_LIST", KVMIO, 0xB0, KVM_REG_LIST)
+KVM_XEN_VCPU_GET_ATTR = iowr("KVM_XEN_VCPU_GET_ATTR", KVMIO, 0xCA, KVM_XEN_VCPU_ATTR)
+KVM_XEN_VCPU_SET_ATTR = iow("KVM_XEN_VCPU_SET_ATTR", KVMIO, 0xCB, KVM_XEN_VCPU_ATTR)
+KVM_PRE_FAULT_MEMORY = iowr("KVM_PRE_FAULT_MEMORY", KVMIO, 0xD5, KVM_PRE_FAULT_MEMORY_LAYOUT)
 KVM_GET_NESTED_STATE = iowr("KVM_GET_NESTED_STATE", KVMIO, 0xBE, KVM_NESTED_STATE)
 KVM_SET_NESTED_STATE = iow("KVM_SET_NESTED_STATE", KVMIO, 0xBF, KVM_NESTED_STATE)
 
@@ -499,6 +541,12 @@ SYSTEM_REQUESTS = _by_number(
 
 VCPU_REQUESTS = _by_number(
     KVM_RUN,
+    KVM_GET_ONE_REG,
+    KVM_SET_ONE_REG,
+    KVM_GET_REG_LIST,
+    KVM_XEN_VCPU_GET_ATTR,
+    KVM_XEN_VCPU_SET_ATTR,
+    KVM_PRE_FAULT_MEMORY,
     KVM_GET_REGS,
     KVM_SET_REGS,
     KVM_GET_SREGS,

@@ -91,6 +91,10 @@ EARLIER = {
         ),
         ({"5.10"}, -EINVAL),
     ),
+    **dict.fromkeys(
+        (("vcpu", f"KVM_{name}") for name in ("GET_ONE_REG", "SET_ONE_REG", "GET_REG_LIST")),
+        ({"5.10", "6.1", "6.12"}, -EINVAL),
+    ),
     ("vm", "KVM_ASSIGN_PCI_DEVICE"): (PROFILES.keys() - {"2013"}, -ENOTTY),
     ("vm", "KVM_DEASSIGN_PCI_DEVICE"): (PROFILES.keys() - {"2013"}, -ENOTTY),
     ("vm", "KVM_GET_PIT2"): (PROFILES.keys(), -ENXIO),

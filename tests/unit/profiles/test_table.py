@@ -176,6 +176,29 @@ def clearing_the_gif(program: Program, vcpu: int) -> int:
     return program.ioctl(vcpu, kvm_x86.KVM_SET_NESTED_STATE, state)
 
 
+def setting_an_mp_state(state: int, *, smm: bool) -> Callable[[Profile], int]:
+    def run(profile: Profile) -> int:
+        program = boot(profile)
+        vm = program.vm()
+        try:
+            program.ioctl(vm, kvm_vm.KVM_CREATE_IRQCHIP)
+        except NotModelled:
+            return 0 if not smm else -EINVAL
+        vcpu = program.ioctl(vm, kvm.KVM_CREATE_VCPU)
+        setting_events(flags=kvm_x86.KVM_VCPUEVENT_VALID_SMM, smi_smm=int(smm))(program, vcpu)
+        wanted = program.struct(kvm_x86.KVM_MP_STATE, mp_state=state)
+        return program.ioctl(vcpu, kvm_x86.KVM_SET_MP_STATE, wanted)
+
+    return run
+
+
+def what_a_refused_msr_leaves(program: Program, vcpu: int) -> int:
+    entry = kvm_x86.KVM_MSRS.pack_fields(1, 0) + kvm_x86.KVM_MSR_ENTRY.pack_fields(0x802, 0, 0x55)
+    at = program.put(entry)
+    assert program.ioctl(vcpu, kvm_x86.KVM_GET_MSRS, at) == 0
+    return program.mm.read(at + 16, 1)[0]
+
+
 def a_fault_after_a_bad_mtrr(program: Program, vcpu: int) -> int:
     bad = kvm_x86.KVM_MSRS.pack_fields(1, 0) + kvm_x86.KVM_MSR_ENTRY.pack_fields(0x201, 0, 1)
     assert program.ioctl(vcpu, kvm_x86.KVM_SET_MSRS, program.put(bad)) == 0
@@ -522,6 +545,14 @@ SCENARIOS = {
     ),
     "gif_needs_svme": Scenario(
         asked_of_a_vcpu(clearing_the_gif, -EINVAL), {"2013": -EINVAL, "7.3": 0}
+    ),
+    "mp_states_checked": Scenario(setting_an_mp_state(7, smm=False), {"2013": 0, "6.1": -EINVAL}),
+    "blocked_init_is_refused": Scenario(
+        setting_an_mp_state(kvm_x86.KVM_MP_STATE_INIT_RECEIVED, smm=True),
+        {"2013": -EINVAL, "6.18": 0},
+    ),
+    "refused_msrs_read_zero": Scenario(
+        asked_of_a_vcpu(what_a_refused_msr_leaves, 0x55), {"2013": 0x55, "6.12": 0}
     ),
     "bad_mtrr_injects_gp": Scenario(
         asked_of_a_vcpu(a_fault_after_a_bad_mtrr, 13), {"2013": 13, "6.1": 0}

@@ -27,6 +27,7 @@ DEVICE_ASSIGNMENT = (
 ABSENT = {
     "6.1.187": {
         "not yet": [
+            r"constant KVM_(CAP_)?PRE_FAULT_MEMORY|(size|offset) kvm_pre_fault_memory\S*",
             r"constant KVM_CAP_(VM_TYPES|X86_APIC_BUS_CYCLES_NS)",
             r"constant KVM_SET_(USER_MEMORY_REGION2|MEMORY_ATTRIBUTES)",
             r"constant KVM_(CREATE|MEM)_GUEST_MEMFD",

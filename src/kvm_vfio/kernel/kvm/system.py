@@ -132,10 +132,11 @@ class KvmSystemFile(File):
         """KVM_GET_MSRS on the system: feature MSRs. How many were read, up to the first unknown."""
         return msr_io(task, arg, self._feature_msr, writeback=True)
 
-    def _feature_msr(self, index: int, _: int) -> int | None:
+    def _feature_msr(self, index: int, _: int) -> tuple[bool, int]:
         known = recorded(self.kernel)
-        listed = self.kernel.profile.listed_msrs_read_zero and index in known.msr_indices
-        return known.feature_msrs.get(index, 0 if listed else None)
+        if index in known.feature_msrs:
+            return True, known.feature_msrs[index]
+        return self.kernel.profile.listed_msrs_read_zero and index in known.msr_indices, 0
 
     def get_mce_cap_supported(self, task: Task, arg: int) -> int:
         """KVM_X86_GET_MCE_CAP_SUPPORTED. EFAULT."""

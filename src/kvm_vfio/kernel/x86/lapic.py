@@ -32,6 +32,7 @@ class Lapic:
         self._vcpu = vcpu
         self._regs = bytearray(fresh)
         self._version = self._get(APIC_LVR)
+        self._in_service = False  # whether KVM has counted an interrupt in service
         self.reset_id()
         if not vcpu.is_bsp:
             self._set(APIC_LVT0, _MASKED)
@@ -63,14 +64,15 @@ class Lapic:
 
     def _update_priority(self) -> None:
         """apic_update_ppr."""
-        in_service = int.from_bytes(b"".join(self._words(APIC_ISR)), "little").bit_length() - 1
+        in_service = self._isr().bit_length() - 1 if self._in_service else -1
         class_in_service = max(in_service, 0) & 0xF0
         task = self._get(APIC_TASKPRI) & 0xFF
         self._set(APIC_PROCPRI, task if task & 0xF0 >= class_in_service else class_in_service)
 
-    def _words(self, first: int) -> list[bytes]:
-        """Eight registers of 32 bits, 16 bytes apart."""
-        return [bytes(self._regs[at : at + _WORD]) for at in range(first, first + 128, 16)]
+    def _isr(self) -> int:
+        """The interrupts in service, a bit a vector: eight registers, 16 bytes apart."""
+        places = range(APIC_ISR, APIC_ISR + 128, 16)
+        return int.from_bytes(b"".join(self._regs[at : at + _WORD] for at in places), "little")
 
     def get(self) -> bytes:
         """KVM_GET_LAPIC."""
@@ -83,6 +85,7 @@ class Lapic:
         self._regs = bytearray(state.regs[: KVM_LAPIC_STATE.size])
         self.set_version()
         self._update_priority()
+        self._in_service = self._isr() != 0  # counted only now
         self._set(APIC_TMCCT, 0)
 
 

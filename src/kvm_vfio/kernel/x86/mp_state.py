@@ -51,10 +51,12 @@ def set_mp_state(vcpu: Vcpu, new: kvm_mp_state) -> None:
     SMI, SMM or a clear GIF holds them back.
     """
     wanted = new.mp_state
-    allowed = wanted == KVM_MP_STATE_RUNNABLE or (wanted in _OF_LAPIC and vcpu.apic is not None)
+    known = wanted in _OF_LAPIC or not vcpu.profile.mp_states_checked
+    allowed = wanted == KVM_MP_STATE_RUNNABLE or (known and vcpu.apic is not None)
     if not allowed:
         raise KernelError(EINVAL, f"this vCPU cannot have state {wanted}")
-    if wanted in _STARTING and (_held_back(vcpu) or vcpu.events.smi_pending):
+    held_back = _held_back(vcpu) or vcpu.events.smi_pending
+    if wanted in _STARTING and held_back and vcpu.profile.blocked_init_is_refused:
         raise KernelError(EINVAL, "INIT and SIPI are held back")
     if wanted == KVM_MP_STATE_SIPI_RECEIVED:
         vcpu.mp_state = KVM_MP_STATE_INIT_RECEIVED

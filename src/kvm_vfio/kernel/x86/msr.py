@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _MAX_IO_MSRS = 256
 _MASK64 = (1 << 64) - 1
 
-DoMsr = Callable[[int, int], int | None]
-"""(index, data) -> the data afterwards; None: refused."""
+DoMsr = Callable[[int, int], tuple[bool, int]]
+"""(index, data) -> whether the register took part, and the data afterwards."""
 
 
 def msr_io(task: Task, arg: int, do_msr: DoMsr, *, writeback: bool) -> int:
@@ -42,9 +42,9 @@ def msr_io(task: Task, arg: int, do_msr: DoMsr, *, writeback: bool) -> int:
     entries = [KVM_MSR_ENTRY.unpack(data[i * size : (i + 1) * size]) for i in range(count)]
     done = 0
     for entry in entries:
-        value = do_msr(entry.index, entry.data)
-        entries[done] = entry._replace(data=value or 0)  # one that is refused reads as 0
-        if value is None:
+        taken, data_after = do_msr(entry.index, entry.data)
+        entries[done] = entry._replace(data=data_after)
+        if not taken:
             break
         done += 1
     if writeback and count:
@@ -57,6 +57,7 @@ def msr_io(task: Task, arg: int, do_msr: DoMsr, *, writeback: bool) -> int:
 APIC_BASE, TSC, MISC_ENABLE = 0x1B, 0x10, 0x1A0
 MCG_CAP, MCG_STATUS, MCG_CTL = 0x179, 0x17A, 0x17B
 MC0_CTL, MC0_CTL2, MAX_MCE_BANKS = 0x400, 0x280, 32
+_MACHINE_CHECKS = range(MC0_CTL, MC0_CTL + 4 * MAX_MCE_BANKS)
 MTRR_BASE, MTRR_DEFAULT, PAT = 0x200, 0x2FF, 0x277
 X2APIC_FIRST, X2APIC_LAST = 0x800, 0x8FF
 EFER, FS_BASE, GS_BASE = 0xC000_0080, 0xC000_0100, 0xC000_0101
@@ -68,6 +69,7 @@ _CANONICAL = (0xC000_0082, 0xC000_0083, 0xC000_0102, FS_BASE, GS_BASE)
 _VM_CR, _VM_CR_LOCK_DIS, _VM_CR_DIS = 0xC001_0114, 1 << 3 | 1 << 4, 1 << 4
 _KVM_WALL_CLOCK, _KVM_SYSTEM_TIME = 0x4B56_4D00, 0x4B56_4D01
 _KVM_ASYNC_PF_EN, _KVM_ASYNC_PF_INT, _KVM_ASYNC_PF_ACK = 0x4B56_4D02, 0x4B56_4D06, 0x4B56_4D07
+_ASYNC_PF_RESERVED, _ASYNC_PF_ON = 0x30, 1 | 8  # bits; both are needed for it to be on
 _KVM_PV_EOI_EN = 0x4B56_4D04
 _SAME = {0x11: _KVM_WALL_CLOCK, 0x12: _KVM_SYSTEM_TIME}  # the old number of each
 _MTRR_FIXED = (0x250, 0x258, 0x259, *range(0x268, 0x270))
@@ -130,8 +132,20 @@ class Msrs:
 
     # -- read --------------------------------------------------------------------------------------
 
-    def get(self, index: int, _: int = 0) -> int | None:
-        """do_get_msr: the value; None: there is no such register."""
+    def get(self, index: int, data: int) -> tuple[bool, int]:
+        """do_get_msr: whether there is such a register, and its value.
+
+        A register that is not there reads as 0; one that does not answer just now, in older
+        kernels, leaves the data alone.
+        """
+        value = self._get(index)
+        if value is not None:
+            return True, value
+        known_to_kvm = index in _MACHINE_CHECKS or X2APIC_FIRST <= index <= X2APIC_LAST
+        untouched = known_to_kvm and not self._vcpu.profile.refused_msrs_read_zero
+        return False, data if untouched else 0
+
+    def _get(self, index: int) -> int | None:
         special = self._get_special(index)
         if special is not None:
             return special
@@ -165,10 +179,9 @@ class Msrs:
 
     # -- write -------------------------------------------------------------------------------------
 
-    def set(self, index: int, data: int) -> int | None:
-        """do_set_msr: `data`; None: refused."""
-        rule = self._rule(index)
-        return data if rule(index, data) else None
+    def set(self, index: int, data: int) -> tuple[bool, int]:
+        """do_set_msr: whether the register took the value."""
+        return self._rule(index)(index, data), data
 
     def _rule(self, index: int) -> Callable[[int, int], bool]:
         if self._machine_check(index):
@@ -280,12 +293,19 @@ class Msrs:
         return self._set_plain(index, data)
 
     def _set_async_pf(self, index: int, data: int) -> bool:
-        """Needs a local APIC in KVM, and then memory that the guest has."""
+        """kvm_pv_enable_async_pf: on, it needs guest memory, and is kept all the same."""
+        if data & _ASYNC_PF_RESERVED:
+            return False
         if self._vcpu.apic is None:
-            return index == _KVM_ASYNC_PF_EN and not data
-        if data and index == _KVM_ASYNC_PF_EN:
-            raise NotModelled("asynchronous page faults are not modelled")
-        if index == _KVM_ASYNC_PF_INT and data >> 8:
+            return not data
+        self.store(index, data)
+        if data & _ASYNC_PF_ON != _ASYNC_PF_ON:
+            return True
+        return self._vcpu.vm.has_guest_memory(data & ~0x3F, 8)
+
+    def _set_async_pf_int(self, index: int, data: int) -> bool:
+        """The vector; without a local APIC of KVM's there is none."""
+        if data >> 8 or self._vcpu.apic is None:
             return False
         self.store(index, data)
         return True
@@ -308,15 +328,14 @@ class Msrs:
         PLATFORM_INFO: _set_platform_info,
         MISC_FEATURES_ENABLES: _set_misc_features,
         _KVM_ASYNC_PF_EN: _set_async_pf,
-        _KVM_ASYNC_PF_INT: _set_async_pf,
+        _KVM_ASYNC_PF_INT: _set_async_pf_int,
         _HV_HYPERCALL: _set_hypercall,
     }
 
     # -- machine checks ----------------------------------------------------------------------------
 
     def _machine_check(self, index: int) -> bool:
-        banks = range(MC0_CTL, MC0_CTL + 4 * MAX_MCE_BANKS)
-        return index in banks or index in (MCG_CAP, MCG_CTL)
+        return index in _MACHINE_CHECKS or index in (MCG_CAP, MCG_CTL)
 
     def _get_machine_check(self, index: int) -> int | None:
         if index == MCG_CAP:

@@ -30,6 +30,7 @@ from kvm_vfio.kernel.x86.registers import (
     set_sregs2,
 )
 from kvm_vfio.uapi.kvm import (
+    KVM_CAP_ONE_REG,
     KVM_CAP_VCPU_ATTRIBUTES,
     KVM_DEVICE_ATTR,
     KVM_GET_DEVICE_ATTR,
@@ -51,7 +52,9 @@ from kvm_vfio.uapi.kvm_x86 import (
     KVM_CAP_HYPERV_ENLIGHTENED_VMCS,
     KVM_CAP_HYPERV_SYNIC,
     KVM_CAP_HYPERV_SYNIC2,
+    KVM_CAP_PRE_FAULT_MEMORY,
     KVM_CAP_SREGS2,
+    KVM_CAP_XEN_HVM,
     KVM_CAP_XSAVE2,
     KVM_CPUID,
     KVM_CPUID2,
@@ -66,6 +69,8 @@ from kvm_vfio.uapi.kvm_x86 import (
     KVM_GET_MP_STATE,
     KVM_GET_MSRS,
     KVM_GET_NESTED_STATE,
+    KVM_GET_ONE_REG,
+    KVM_GET_REG_LIST,
     KVM_GET_REGS,
     KVM_GET_SREGS,
     KVM_GET_SREGS2,
@@ -85,6 +90,8 @@ from kvm_vfio.uapi.kvm_x86 import (
     KVM_MP_STATE,
     KVM_NESTED_STATE,
     KVM_NMI,
+    KVM_ONE_REG,
+    KVM_PRE_FAULT_MEMORY,
     KVM_REGS,
     KVM_SET_CPUID,
     KVM_SET_CPUID2,
@@ -95,6 +102,7 @@ from kvm_vfio.uapi.kvm_x86 import (
     KVM_SET_MP_STATE,
     KVM_SET_MSRS,
     KVM_SET_NESTED_STATE,
+    KVM_SET_ONE_REG,
     KVM_SET_REGS,
     KVM_SET_SIGNAL_MASK,
     KVM_SET_SREGS,
@@ -125,6 +133,8 @@ from kvm_vfio.uapi.kvm_x86 import (
     KVM_X86_SET_MCE,
     KVM_X86_SETUP_MCE,
     KVM_XCRS,
+    KVM_XEN_VCPU_GET_ATTR,
+    KVM_XEN_VCPU_SET_ATTR,
     KVM_XSAVE,
     kvm_cpuid_entry2,
     kvm_debugregs,
@@ -595,6 +605,64 @@ def _enable_cap(file: VcpuFile, task: Task, arg: int) -> int:
     raise KernelError(EINVAL, f"capability {asked.cap} is not a vCPU's")
 
 
+# -- registers by name -----------------------------------------------------------------------------
+
+_ARCHITECTURE, _X86 = 0xFF << 56, 0x20 << 56
+_SIZE, _SIZE_U64 = 0xF << 52, 3 << 52
+_RESERVED, _TYPE, _TYPE_MSR = 0xF_FF << 40, 0xFF << 32, 2 << 32
+
+
+def _one_reg(vcpu: Vcpu, task: Task, arg: int) -> tuple[int, int]:
+    """The MSR meant and where its value is. EINVAL before 6.18; EFAULT; EINVAL: no such register.
+
+    Of KVM's own registers there is one, the shadow stack pointer, which no processor here has.
+    """
+    _require(vcpu, without(KVM_CAP_ONE_REG))
+    asked = KVM_ONE_REG.unpack(task.copy_from_user(arg, KVM_ONE_REG.size))
+    kind = asked.id & (_ARCHITECTURE | _RESERVED | _TYPE | _SIZE)
+    if kind != _X86 | _TYPE_MSR | _SIZE_U64:
+        raise KernelError(EINVAL, f"{asked.id:#x} is no register of this vCPU")
+    return asked.id & _MASK32, asked.addr
+
+
+def _get_one_reg(file: VcpuFile, task: Task, arg: int) -> int:
+    """KVM_GET_ONE_REG. See `_one_reg`; EINVAL; EFAULT."""
+    index, address = _one_reg(file.vcpu, task, arg)
+    there, value = file.vcpu.msrs.get(index, 0)
+    if not there:
+        raise KernelError(EINVAL, f"there is no MSR {index:#x}")
+    task.copy_to_user(address, value.to_bytes(_U64, "little"))
+    return 0
+
+
+def _set_one_reg(file: VcpuFile, task: Task, arg: int) -> int:
+    """KVM_SET_ONE_REG. See `_one_reg`; EFAULT; EINVAL."""
+    index, address = _one_reg(file.vcpu, task, arg)
+    value = int.from_bytes(task.copy_from_user(address, _U64), "little")
+    if not file.vcpu.msrs.set(index, value)[0]:
+        raise KernelError(EINVAL, f"MSR {index:#x} cannot be {value:#x}")
+    return 0
+
+
+def _get_reg_list(file: VcpuFile, task: Task, arg: int) -> int:
+    """KVM_GET_REG_LIST: none here. EINVAL before 6.18; EFAULT."""
+    _require(file.vcpu, without(KVM_CAP_ONE_REG))
+    task.copy_from_user(arg, _U64)
+    task.copy_to_user(arg, bytes(_U64))
+    return 0
+
+
+def _not_modelled_with(capability: int, request: Request, note: str) -> Row:
+    """The row of a request that is reported by name where the kernel has it. EINVAL elsewhere."""
+    row = not_modelled(request, Argument.FIXED, note)
+
+    def refuse(file: VcpuFile, task: Task, arg: int) -> int:
+        _require(file.vcpu, without(capability))
+        return row.handler(file, task, arg)
+
+    return row._replace(handler=refuse, errnos=(EINVAL,))
+
+
 X86_ROWS = (
     *_state_rows(),
     Row(KVM_GET_XSAVE2, _get_xsave2, Argument.FIXED, errnos=(EINVAL, EFAULT)),
@@ -655,7 +723,13 @@ X86_ROWS = (
         "no SynIC, and no capability that makes CPUID decide",
         errnos=(EFAULT, EINVAL, ENOTTY),
     ),
+    Row(KVM_GET_ONE_REG, _get_one_reg, Argument.FIXED, errnos=(EINVAL, EFAULT)),
+    Row(KVM_SET_ONE_REG, _set_one_reg, Argument.FIXED, errnos=(EINVAL, EFAULT)),
+    Row(KVM_GET_REG_LIST, _get_reg_list, Argument.FIXED, errnos=(EINVAL, EFAULT)),
     not_modelled(KVM_GET_SUPPORTED_HV_CPUID, Argument.COUNTED, "of a vCPU"),
+    _not_modelled_with(KVM_CAP_XEN_HVM, KVM_XEN_VCPU_GET_ATTR, "no Xen guests"),
+    _not_modelled_with(KVM_CAP_XEN_HVM, KVM_XEN_VCPU_SET_ATTR, "no Xen guests"),
+    _not_modelled_with(KVM_CAP_PRE_FAULT_MEMORY, KVM_PRE_FAULT_MEMORY, "no guest page tables"),
     Row(
         KVM_GET_STATS_FD,
         _get_stats_fd,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from errno import E2BIG, EBUSY, EEXIST, EINVAL
+from errno import E2BIG, EBUSY, EEXIST, EFAULT, EINVAL
 from typing import Any, TypeVar
 
 import pytest
@@ -420,6 +420,28 @@ def test_hyper_vs_registers_are_the_vms() -> None:
     cpu.fd = other
     assert cpu.msr(0x40000021) == 0x1234
     assert cpu.msr(0x40000002) == 1
+
+
+def one_reg(cpu: Cpu, request: int, name: int, address: int) -> int:
+    return cpu.program.ioctl(
+        cpu.fd, request, cpu.program.put(x86.KVM_ONE_REG.pack_fields(name, address))
+    )
+
+
+def test_msrs_have_names_too() -> None:
+    cpu = Cpu(PROFILES["7.3"])
+    value = cpu.program.put((7).to_bytes(8, "little"))
+    named = 0x2030_0002 << 32
+    assert one_reg(cpu, x86.KVM_SET_ONE_REG, named | 0x174, value) == 0
+    assert cpu.msr(0x174) == 7
+    read = cpu.program.put(bytes(8))
+    assert one_reg(cpu, x86.KVM_GET_ONE_REG, named | 0x174, read) == 0
+    assert cpu.program.mm.read(read, 1) == b"\x07"
+    assert one_reg(cpu, x86.KVM_GET_ONE_REG, named | 0x174, 0) == -EFAULT
+    for wrong in (named + (1 << 32), named | 1 << 40, named ^ 1 << 52, 0x6030 << 48):
+        assert one_reg(cpu, x86.KVM_GET_ONE_REG, wrong | 0x174, read) == -EINVAL
+    assert one_reg(cpu, x86.KVM_GET_ONE_REG, named | 0xE1, read) == -EINVAL
+    assert one_reg(Cpu(), x86.KVM_GET_ONE_REG, named | 0x174, read) == -EINVAL
 
 
 # -- machine checks --------------------------------------------------------------------------------
