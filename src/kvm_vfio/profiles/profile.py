@@ -65,6 +65,7 @@ class Profile:
     pending_nmis_counted: bool  # KVM_GET_VCPU_EVENTS says how many NMIs wait, not only whether
     debugger_waits_for_injected: bool  # KVM_SET_GUEST_DEBUG: EBUSY also for one that is injected
     gif_needs_svme: bool  # KVM_SET_NESTED_STATE cannot clear the GIF without EFER.SVME
+    failed_async_pf_is_kept: bool  # MSR_KVM_ASYNC_PF_EN without guest memory keeps the value
     mp_states_checked: bool  # KVM_SET_MP_STATE with a local APIC of KVM's takes only states of x86
     blocked_init_is_refused: bool  # KVM_SET_MP_STATE: no INIT or SIPI in SMM or before an SMI
     refused_msrs_read_zero: bool  # KVM_GET_MSRS: also one that KVM knows and that has no value now

@@ -192,6 +192,21 @@ def setting_an_mp_state(state: int, *, smm: bool) -> Callable[[Profile], int]:
     return run
 
 
+def async_page_faults_without_memory(profile: Profile) -> int:
+    program = boot(profile)
+    vm = program.vm()
+    try:
+        program.ioctl(vm, kvm_vm.KVM_CREATE_IRQCHIP)
+    except NotModelled:
+        return 9
+    vcpu = program.ioctl(vm, kvm.KVM_CREATE_VCPU)
+    head, entry = kvm_x86.KVM_MSRS.pack_fields(1, 0), kvm_x86.KVM_MSR_ENTRY
+    at = program.put(head + entry.pack_fields(0x4B564D02, 0, 9))
+    assert program.ioctl(vcpu, kvm_x86.KVM_SET_MSRS, at) == 0
+    assert program.ioctl(vcpu, kvm_x86.KVM_GET_MSRS, at) == 1
+    return program.mm.read(at + 16, 1)[0]
+
+
 def what_a_refused_msr_leaves(program: Program, vcpu: int) -> int:
     entry = kvm_x86.KVM_MSRS.pack_fields(1, 0) + kvm_x86.KVM_MSR_ENTRY.pack_fields(0x802, 0, 0x55)
     at = program.put(entry)
@@ -546,6 +561,7 @@ SCENARIOS = {
     "gif_needs_svme": Scenario(
         asked_of_a_vcpu(clearing_the_gif, -EINVAL), {"2013": -EINVAL, "7.3": 0}
     ),
+    "failed_async_pf_is_kept": Scenario(async_page_faults_without_memory, {"2013": 9, "7.3": 0}),
     "mp_states_checked": Scenario(setting_an_mp_state(7, smm=False), {"2013": 0, "6.1": -EINVAL}),
     "blocked_init_is_refused": Scenario(
         setting_an_mp_state(kvm_x86.KVM_MP_STATE_INIT_RECEIVED, smm=True),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from kvm_vfio.errors import NotModelled
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.x86 import lapic
-from kvm_vfio.kernel.x86.registers import CR0_PG, EFER_LMA, EFER_LME, base_of, with_base
+from kvm_vfio.kernel.x86.registers import EFER_LMA, base_of, with_base
 from kvm_vfio.profiles.recording import KvmRecording, Msr
 from kvm_vfio.uapi.kvm_x86 import KVM_MSR_ENTRY, KVM_MSRS
 
@@ -213,11 +213,9 @@ class Msrs:
         return ~self._without[EFER].taken
 
     def _set_efer(self, index: int, data: int) -> bool:
-        """set_efer: LMA stays, and LME does while paging is on."""
+        """set_efer by the VMM: LMA stays as it is."""
         sregs = self._vcpu.sregs
         if data & self.efer_reserved:
-            return False
-        if sregs.cr0 & CR0_PG and (sregs.efer ^ data) & EFER_LME:
             return False
         efer = data & ~EFER_LMA | sregs.efer & EFER_LMA
         self._vcpu.sregs = sregs._replace(efer=efer)
@@ -293,15 +291,16 @@ class Msrs:
         return self._set_plain(index, data)
 
     def _set_async_pf(self, index: int, data: int) -> bool:
-        """kvm_pv_enable_async_pf: on, it needs guest memory, and is kept all the same."""
+        """kvm_pv_enable_async_pf: on, it needs guest memory."""
         if data & _ASYNC_PF_RESERVED:
             return False
         if self._vcpu.apic is None:
             return not data
-        self.store(index, data)
-        if data & _ASYNC_PF_ON != _ASYNC_PF_ON:
-            return True
-        return self._vcpu.vm.has_guest_memory(data & ~0x3F, 8)
+        on = data & _ASYNC_PF_ON == _ASYNC_PF_ON
+        taken = not on or self._vcpu.vm.has_guest_memory(data & ~0x3F, 8)
+        if taken or self._vcpu.profile.failed_async_pf_is_kept:
+            self.store(index, data)
+        return taken
 
     def _set_async_pf_int(self, index: int, data: int) -> bool:
         """The vector; without a local APIC of KVM's there is none."""
