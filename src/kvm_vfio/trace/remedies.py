@@ -33,6 +33,24 @@ KVM_CREATE_DEVICE EBUSY: Make one KVM-VFIO device for each VM and keep its fd.
 KVM_CREATE_DEVICE ENODEV: Ask with KVM_CREATE_DEVICE_TEST, and go on without the device.
 KVM_CREATE_VM EINVAL: Give 0 as the machine type.
 KVM_ASSIGN_PCI_DEVICE ENOTTY: Use VFIO.
+KVM_CREATE_VCPU EEXIST: Give each vCPU a number of its own; closing its fd does not free it.
+KVM_CREATE_VCPU EINVAL: Ask KVM_CAP_MAX_VCPUS and KVM_CAP_MAX_VCPU_ID before, and stay below.
+* E2BIG [and room for]: Ask again with room for as many as there are.
+* EINVAL [local APICs are not]: Call KVM_CREATE_IRQCHIP, or enable KVM_CAP_SPLIT_IRQCHIP, before the
+    first vCPU.
+* EINVAL [has no such request]: Ask KVM_CHECK_EXTENSION for its capability first.
+KVM_GET_SUPPORTED_HV_CPUID EINVAL: Ask a vCPU: /dev/kvm answers from Linux 5.11 on.
+KVM_SET_SREGS EINVAL [EFER 0x]: Call KVM_SET_CPUID2 first, with a processor that has these bits.
+KVM_SET_SREGS EINVAL [that are reserved]: Call KVM_SET_CPUID2 first, with a processor that has these
+    bits.
+KVM_SET_SREGS EINVAL: Change what KVM_GET_SREGS has read, and keep to what the processor allows.
+KVM_SET_DEBUGREGS EINVAL: Change what KVM_GET_DEBUGREGS has read; DR6 and DR7 have 32 bits.
+KVM_SET_MP_STATE EINVAL: Set KVM_MP_STATE_RUNNABLE: the others need a local APIC of KVM's.
+KVM_SET_VCPU_EVENTS EINVAL [has not enabled]: Enable the capability named there with KVM_ENABLE_CAP
+    on the VM.
+KVM_SET_VCPU_EVENTS EINVAL: Change what KVM_GET_VCPU_EVENTS has read; exceptions are 0 to 31, not 2.
+KVM_SET_XCRS EINVAL: Call KVM_SET_CPUID2 first: leaf 0xD says what XCR0 can enable.
+KVM_SET_XSAVE EINVAL: Change what KVM_GET_XSAVE has read: its header says which components count.
 * EIO [belongs to the process]: Call from the process that made the VM: its fds are of no use after
     fork.
 open EBUSY [still in its container]: Close every fd of the group's devices first.
