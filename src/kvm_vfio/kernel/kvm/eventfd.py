@@ -158,10 +158,13 @@ class VmEvents:
         self.zones: list[CoalescedZone] = []
         self.hyperv: dict[int, EventFile] = {}  # by connection
 
-    def release(self) -> None:
-        """kvm_irqfd_release, and what the buses do at the VM's end."""
+    def release_irqfds(self) -> None:
+        """kvm_irqfd_release."""
         for irqfd in list(self.irqfds.values()):
             self.drop_irqfd(irqfd)
+
+    def release(self) -> None:
+        """What the buses do at the VM's end."""
         for ioeventfd in (each for there in self.ioeventfds.values() for each in there):
             ioeventfd.event.let_go()
         for event in self.hyperv.values():
@@ -200,9 +203,10 @@ class VmEvents:
             self.drop_irqfd(irqfd)
 
     def drop_irqfd(self, irqfd: Irqfd) -> None:
-        """irqfd_shutdown. The last one that resamples a GSI lowers it."""
+        """irqfd_shutdown takes the count. The last one that resamples a GSI lowers it."""
         del self.irqfds[irqfd.event]
         irqfd.event.waiters.remove(irqfd)
+        irqfd.event.take()
         if irqfd.resample is not None:
             if not any(each.resample and each.gsi == irqfd.gsi for each in self.irqfds.values()):
                 gsi, irqchip = irqfd.gsi, self.vm.irqchip

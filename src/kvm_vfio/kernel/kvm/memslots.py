@@ -41,6 +41,7 @@ PAGE = 4096
 _PAGE_SHIFT = 12
 _ADDRESS_SPACES = 2  # KVM_ADDRESS_SPACE_NUM on x86: ordinary and SMM
 _MOST_PAGES = (1 << 31) - 1  # KVM_MEM_MAX_NR_PAGES
+_U32 = 0xFFFF_FFFF
 _U64 = 1 << 64
 _WORD = 64  # pages in a u64 of a bitmap
 _CHUNK = 4096  # bytes of a bitmap that are kept or not kept together
@@ -269,6 +270,7 @@ class MemSlots:
 
     def enable_dirty_ring(self, size: int) -> None:
         """kvm_vm_ioctl_enable_dirty_log_ring. EINVAL, E2BIG; EINVAL: on already, or vCPUs."""
+        size &= _U32
         if size < PAGE or size & (size - 1):
             raise KernelError(EINVAL, "a ring's size is a power of two, and at least a page")
         if size > _MOST_DIRTY_GFNS * _DIRTY_GFN:

@@ -85,6 +85,7 @@ class Vm:
         "number",
         "references",
         "tsc_khz",
+        "use_master_clock",
         "vcpus",
     )
 
@@ -111,6 +112,7 @@ class Vm:
         self.max_vcpu_ids = 0  # KVM_CAP_MAX_VCPU_ID; 0: not settled
         self.boot_cpu_id = 0
         self.clock_offset = -kernel.now()  # what kvmclock has more than the host's clock
+        self.use_master_clock = False  # of the clock: it follows the host's TSC
         self.tsc_khz = 0  # of vCPUs to come; 0: the host's
         self.msrs: dict[int, int] = {}  # those that the vCPUs share
         self.msr_filter: x86_vm.MsrFilter | None = None
@@ -147,7 +149,10 @@ class Vm:
 
     def deliver(self, interrupt: Interrupt) -> int:
         """kvm_irq_delivery_to_apic: how many local APICs took it; -1: there is none."""
-        return 0 if self.created_vcpus else -1
+        apics = [vcpu.apic for vcpu in self.vcpus.values() if vcpu.apic is not None]
+        if not apics:
+            return -1
+        return sum(apic.accept(interrupt) for apic in apics if apic.is_meant(interrupt))
 
     @property
     def created_vcpus(self) -> int:
@@ -237,7 +242,8 @@ class VmFile(File):
         self.vm = vm
 
     def release(self) -> None:
-        """kvm_vm_release."""
+        """kvm_vm_release: irqfds end with the VM's fd, whoever else holds the VM."""
+        self.vm.events.release_irqfds()
         self.vm.put()
 
     def lseek(self, offset: int) -> int:

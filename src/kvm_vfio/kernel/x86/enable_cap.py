@@ -179,11 +179,15 @@ CAPABILITIES: dict[int, Enable] = {
 
 
 def _enable_cap(file: VmFile, task: Task, arg: int) -> int:
-    """KVM_ENABLE_CAP. EFAULT; EINVAL: a flag, or no such capability; then what that says."""
+    """KVM_ENABLE_CAP. EFAULT; EINVAL: a flag, or no such capability; then what that says.
+
+    Only for dirty rings no flag is looked at.
+    """
     layout = KVM_ENABLE_CAP_LAYOUT
     wanted = layout.unpack(task.copy_from_user(arg, layout.size))
     vm = file.vm
-    if wanted.flags or wanted.cap not in vm.behaviour.capabilities:
+    flags = wanted.flags and CAPABILITIES.get(wanted.cap) is not _dirty_ring
+    if flags or wanted.cap not in vm.behaviour.capabilities:
         raise KernelError(EINVAL, f"capability {wanted.cap} is none that a VM enables so")
     CAPABILITIES[wanted.cap](vm, task, wanted.arg0)
     vm.enabled[wanted.cap] = wanted.arg0

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING
 
 from kvm_vfio.errors import NotModelled
 from kvm_vfio.kernel.x86.cpuid import X2APIC
+from kvm_vfio.kernel.x86.interrupt import Interrupt
 from kvm_vfio.uapi.kvm_x86 import KVM_LAPIC_STATE, kvm_lapic_state
 
 if TYPE_CHECKING:
     from kvm_vfio.kernel.kvm.vcpu import Vcpu
 
 APIC_ID, APIC_LVR, APIC_TASKPRI, APIC_PROCPRI, APIC_ISR = 0x20, 0x30, 0x80, 0xA0, 0x100
-APIC_LVT0, APIC_TMCCT = 0x350, 0x390
+APIC_SPIV, APIC_TMR, APIC_IRR, APIC_LVT0, APIC_TMCCT = 0xF0, 0x180, 0x200, 0x350, 0x390
+_SW_ENABLED = 1 << 8
+_EVERYBODY = 0xFF
+_PLAIN, _EXTINT = (0, 1), 7  # delivery modes: fixed, lowest priority; the PIC's
 _MASKED = 1 << 16
 _DIRECTED_EOI = 1 << 24
 _WORD = 4
@@ -73,6 +77,45 @@ class Lapic:
         """The interrupts in service, a bit a vector: eight registers, 16 bytes apart."""
         places = range(APIC_ISR, APIC_ISR + 128, 16)
         return int.from_bytes(b"".join(self._regs[at : at + _WORD] for at in places), "little")
+
+    # -- interrupts --------------------------------------------------------------------------------
+
+    def is_meant(self, interrupt: Interrupt) -> bool:
+        """kvm_apic_match_dest. NotModelled: logical destinations, once a guest has enabled one."""
+        base = self._vcpu.sregs.apic_base
+        if not base & ENABLE:
+            return False
+        if base & X2APIC_ENABLE:
+            raise NotModelled("interrupts to an x2APIC are not modelled")
+        if interrupt.logical:
+            if self.is_enabled:
+                raise NotModelled("interrupts to logical destinations are not modelled")
+            return False
+        return interrupt.destination in (self._get(APIC_ID) >> 24, _EVERYBODY)
+
+    @property
+    def is_enabled(self) -> bool:
+        """kvm_apic_sw_enabled: the guest has enabled it."""
+        return bool(self._get(APIC_SPIV) & _SW_ENABLED)
+
+    def accept(self, interrupt: Interrupt) -> int:
+        """__apic_accept_irq: 1; 0: it is disabled. NotModelled: an NMI and its like."""
+        if interrupt.mode == _EXTINT:
+            return 0
+        if interrupt.mode not in _PLAIN:
+            raise NotModelled(f"interrupts of delivery mode {interrupt.mode} are not modelled")
+        if not self.is_enabled:
+            return 0
+        self._set_vector(APIC_IRR, interrupt.vector, there=True)
+        self._set_vector(APIC_TMR, interrupt.vector, there=interrupt.level_triggered)
+        return 1
+
+    def _set_vector(self, first: int, vector: int, *, there: bool) -> None:
+        register, bit = first + vector // 32 * 16, 1 << vector % 32
+        bits = self._get(register)
+        self._set(register, bits | bit if there else bits & ~bit)
+
+    # -- state -------------------------------------------------------------------------------------
 
     def get(self) -> bytes:
         """KVM_GET_LAPIC."""

@@ -14,6 +14,7 @@ from kvm_vfio.kernel.ioctl import Argument, Row, not_modelled
 from kvm_vfio.uapi.kvm_vm import (
     KVM_CLOCK_DATA,
     KVM_CLOCK_REALTIME,
+    KVM_CLOCK_TSC_STABLE,
     KVM_CREATE_GUEST_MEMFD,
     KVM_ENC_REGION,
     KVM_GET_CLOCK,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 _HIGHEST_TSS = 0x1_0000_0000 - 3 * 4096  # three pages must fit below 4 GiB
 _MOST_PMU_EVENTS = 300  # KVM_PMU_EVENT_FILTER_MAX_EVENTS
 _MASKED_EVENT_RESERVED = 0x007F_FFF0_FFFF_0000  # of an event under KVM_PMU_EVENT_FLAG_MASKED_EVENTS
+_NS_IN_MS = 1_000_000
 _U32 = 0xFFFF_FFFF
 _U64 = (1 << 64) - 1
 
@@ -97,15 +99,25 @@ def _set_boot_cpu_id(file: VmFile, task: Task, arg: int) -> int:
 
 
 def _get_clock(file: VmFile, task: Task, arg: int) -> int:
-    """KVM_GET_CLOCK: without a master clock, as where no vCPU has run: no flags. EFAULT."""
+    """KVM_GET_CLOCK; with the host's clocks beside it where it is the master clock. EFAULT."""
     vm = file.vm
-    now = (vm.kernel.now() + vm.clock_offset) & _U64
-    task.copy_to_user(arg, KVM_CLOCK_DATA.pack(kvm_clock_data(now, 0, 0, 0, 0, b"")))
+    now = vm.kernel.now()
+    data = kvm_clock_data((now + vm.clock_offset) & _U64, 0, 0, 0, 0, b"")
+    if vm.use_master_clock:
+        flags = KVM_CLOCK_TSC_STABLE | vm.behaviour.clock_flags
+        data = data._replace(flags=flags)
+        if flags & KVM_CLOCK_REALTIME:
+            tsc = now * vm.behaviour.host_tsc_khz // _NS_IN_MS
+            data = data._replace(realtime=vm.kernel.real_time(), host_tsc=tsc & _U64)
+    task.copy_to_user(arg, KVM_CLOCK_DATA.pack(data))
     return 0
 
 
 def _set_clock(file: VmFile, task: Task, arg: int) -> int:
-    """KVM_SET_CLOCK; with REALTIME it goes on from then. EFAULT; EINVAL: a flag."""
+    """KVM_SET_CLOCK; with REALTIME it goes on from then. EFAULT; EINVAL: a flag.
+
+    From the first one after a vCPU came, the clock is the master clock.
+    """
     vm = file.vm
     wanted = KVM_CLOCK_DATA.unpack(task.copy_from_user(arg, KVM_CLOCK_DATA.size))
     if wanted.flags & ~vm.behaviour.clock_flags:
@@ -114,6 +126,7 @@ def _set_clock(file: VmFile, task: Task, arg: int) -> int:
     if wanted.flags & KVM_CLOCK_REALTIME:
         clock += max(vm.kernel.real_time() - wanted.realtime, 0)
     vm.clock_offset = clock - vm.kernel.now()
+    vm.use_master_clock |= vm.created_vcpus > 0
     return 0
 
 

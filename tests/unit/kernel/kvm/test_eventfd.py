@@ -16,6 +16,7 @@ from kvm_vfio.kernel.observer import Observer
 from kvm_vfio.profiles import DEFAULT, PROFILES, Profile
 from kvm_vfio.uapi.kvm_vm import (
     KVM_COALESCED_MMIO_ZONE,
+    KVM_GET_STATS_FD,
     KVM_HYPERV_EVENTFD,
     KVM_HYPERV_EVENTFD_LAYOUT,
     KVM_IOEVENTFD,
@@ -160,6 +161,21 @@ def test_two_sources_hold_a_line_each() -> None:
     assert events.pic().last_irr == 0x80
     events.irqfd(events.a, 7, DEASSIGN)
     assert events.pic().last_irr == 0
+
+
+@pytest.mark.parametrize("how", ["deassigned", "the VM's last fd"])
+def test_an_irqfd_that_ends_takes_the_count(how: str) -> None:
+    events = Events()
+    events.program.write(events.a, ONE)
+    events.irqfd(events.a, 5)
+    if how == "deassigned":
+        events.irqfd(events.a, 5, DEASSIGN)
+    else:
+        events.ioctl(KVM_GET_STATS_FD)  # which keeps the VM, and no irqfd
+        events.program.close(events.fd)
+        assert len(events.program.kernel.vms) == 1
+    assert events.count(events.a) == -EAGAIN
+    assert events.holders(events.a) == 0
 
 
 def test_the_last_close_of_the_eventfd_ends_an_irqfd() -> None:

@@ -136,6 +136,22 @@ def test_a_clock_that_was_right_at_some_time() -> None:
         assert machine.clock() == ((1 << 40) + later, 0)
 
 
+@pytest.mark.parametrize(("linux", "flags"), [("5.10", 2), ("6.1", 14), ("7.3", 14)])
+def test_a_clock_that_is_set_when_there_is_a_vcpu_is_the_master_clock(
+    linux: str, flags: int
+) -> None:
+    machine = Machine(PROFILES[linux])
+    machine.set_clock(0)
+    machine.add_vcpu()
+    assert machine.clock()[1] == 0
+    machine.set_clock(0)
+    assert machine.clock()[1] == flags
+    data = machine.program.struct(KVM_CLOCK_DATA)
+    machine.program.ioctl(machine.fd, KVM_GET_CLOCK, data)
+    realtime = 5_000_000 + machine.time if linux != "5.10" else 0
+    assert (data.value.realtime, data.value.host_tsc > 0) == (realtime, linux != "5.10")
+
+
 def test_the_rate_of_the_tsc() -> None:
     assert Machine(PROFILES["5.10"]).ioctl(KVM_GET_TSC_KHZ) == -ENOTTY
     machine = Machine()
