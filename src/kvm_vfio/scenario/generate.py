@@ -13,6 +13,7 @@ from random import Random
 from kvm_vfio.kernel.vfio.container import ContainerFile
 from kvm_vfio.kernel.vfio.device import VfioDeviceFile
 from kvm_vfio.kernel.vfio.group import GroupFile
+from kvm_vfio.scenario import generate_vm
 
 _START = ("kvm_open k0", "vm_create v0 k0", "dev_create d0 v0", "container_open c0")
 # Groups with an answer of their own stay open: the kernel would give their memory to other files.
@@ -23,7 +24,7 @@ _FORCED = (
 _OPENERS = frozenset(
     (
         *("kvm_open", "open", "mkfile", "eventfd", "memfd", "socket", "dup"),
-        *("vm_create", "vcpu_create", "container_open", "group_open", "get_device_fd"),
+        *("vm_create", "vcpu_create", "container_open", "group_open", "get_device_fd", "kvm_fd"),
     )
 )
 _POOLS = {
@@ -36,6 +37,8 @@ _POOLS = {
     "g": 8,
     "x": 4,
     "f": 3,
+    "e": 4,  # eventfds
+    "u": 2,  # statistics
 }
 _DEVICES = ("00:10.0", "00:11.0", "00:12.0", "00:13.0", "00:14.0", "00:14.1")
 _USUAL_DEVICES = _DEVICES[:5]
@@ -146,6 +149,7 @@ class Generator:
         self._ahead = list(_START)  # lines that come next: scripts begin where a VMM does
         if force and self._rarely(3):
             self._ahead += _FORCED
+        self._of_vms = self._rarely(4)  # mostly what VMs are asked for
         self._missing = ""  # the kind of handle that the last line would have needed
 
     def next(self) -> str:
@@ -153,7 +157,10 @@ class Generator:
         line = self._ahead.pop(0) if self._ahead else ""
         while not line:
             self._missing = ""
-            line = self._random.choices(_MAKERS, _WEIGHTS)[0](self)
+            maker = self._random.choices(_MAKERS, _WEIGHTS)[0]
+            if self._of_vms and not self._rarely(4):
+                maker = self._random.choices(_VM_MAKERS, _VM_WEIGHTS)[0]
+            line = maker(self)
             if self._missing:
                 line = _OPENER_OF[self._missing](self)
         return line
@@ -255,6 +262,27 @@ class Generator:
     def vcpu_ioctl(self) -> str:
         request = self._random.choice(_VCPU_REQUESTS)
         return f"ioctl {self._one('p')} {request} {self._random.choice(('0', 'bad', 'int:8'))}"
+
+    def vm_request(self) -> str:
+        return generate_vm.line(self._random, self._one("v"), self._one)
+
+    def vm_with_irqchip(self) -> str:
+        """A VM that gets what most VMs have, before anything else."""
+        vm = self._new("v")
+        self._ahead = [f"kvm {vm} KVM_CREATE_IRQCHIP 0"]
+        return f"vm_create {vm} {self._one('k')}"
+
+    def stats_fd(self) -> str:
+        return f"kvm_fd {self._new('u')} {self._one('vvp')} KVM_GET_STATS_FD"
+
+    def eventfd(self) -> str:
+        return f"eventfd {self._new('e')}"
+
+    def signal(self) -> str:
+        return f"{self._random.choice(('signal', 'signal', 'read'))} {self._one('e')}"
+
+    def vm_close(self) -> str:
+        return f"close {self._one('eeeuvp')}"
 
     def dev_create(self) -> str:
         kind = self._random.choice(("vfio", "vfio", "vfio", "vfio", "0", "1", "3", "100"))
@@ -456,7 +484,19 @@ _IN_CHILD = [
     *(Generator.set_container, Generator.unset_container, Generator.set_iommu, Generator.dma_map),
     *(Generator.ioctl, Generator.content, Generator.check_extension, Generator.dev_create_addr),
 ]
+_VM_OFTEN: dict[Callable[[Generator], str], int] = {
+    # the same for scripts about VMs
+    Generator.vm_request: 700,
+    Generator.vm_with_irqchip: 40,
+    Generator.vcpu_create: 20,
+    Generator.stats_fd: 10,
+    Generator.eventfd: 60,
+    Generator.signal: 100,
+    Generator.vm_close: 40,
+}
 _OPENER_OF = {
+    "e": Generator.eventfd,
+    "u": Generator.stats_fd,
     "k": Generator.kvm_open,
     "v": Generator.vm_create,
     "p": Generator.vcpu_create,
@@ -468,3 +508,5 @@ _OPENER_OF = {
 }
 _MAKERS = list(_OFTEN)
 _WEIGHTS = list(_OFTEN.values())
+_VM_MAKERS = list(_VM_OFTEN)
+_VM_WEIGHTS = list(_VM_OFTEN.values())

@@ -39,6 +39,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "vcpu_set": ("C STATE OFFSET:HEX...", "KVM_GET_ a state, change bytes, KVM_SET_ it"),
     "msr_get": ("C INDEX", "KVM_GET_MSRS of one register; prints its value"),
     "msr_set": ("C INDEX VALUE", "KVM_SET_MSRS of one register"),
+    "kvm": ("H REQUEST [WORD]...", "a request of KVM by name: a number, or FIELD=VALUE for each"),
+    "kvm_fd": ("NEW H REQUEST [ARG]", "a request of KVM that returns an fd, which is NEW's"),
     "dev_create": ("D VM [TYPE] [FLAGS]", "KVM_CREATE_DEVICE with the fd field 0xdeadbeef"),
     "dev_create_addr": ("VM ADDR", "KVM_CREATE_DEVICE with the structure at ADDR"),
     "has_attr": ("H GROUP ATTR [FLAGS] [ADDR]", "KVM_HAS_DEVICE_ATTR"),
@@ -59,6 +61,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "dma_unmap": ("C IOVA SIZE [FLAGS]", "VFIO_IOMMU_UNMAP_DMA; prints how much was unmapped"),
     "ioctl": ("H NR ARG", "any ioctl"),
     "read": ("H", "read 16 bytes"),
+    "signal": ("H", "write a 1 of 8 bytes, as to an eventfd"),
     "write": ("H", "write 1 byte"),
     "mmap": ("H", "map one shared page at offset 0"),
     "bind": ("BDF DRIVER|-", "bind the device to a driver"),
@@ -74,7 +77,7 @@ IN_CHILD = frozenset(
     (
         *("kvm_check", "has_attr", "set_attr", "get_attr", "group_add", "group_del", "ioctl"),
         *("set_container", "unset_container", "set_iommu", "check_extension", "api_version"),
-        *("dma_map", "read", "write", "mmap", "dev_create_addr"),
+        *("dma_map", "read", "write", "mmap", "dev_create_addr", "kvm", "signal"),
     )
 )
 _NO_LIMIT = 99

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 from zlib import crc32
 
 from kvm_vfio.errors import InputError, KvmVfioError
-from kvm_vfio.scenario import vcpu
+from kvm_vfio.scenario import structures, vcpu
 from kvm_vfio.scenario.hands import Answer, ClosedFd, Event, Events, Fd, Hands
 from kvm_vfio.scenario.language import Operation, number
 from kvm_vfio.uapi import fcntl, kvm, kvm_x86, vfio
@@ -214,6 +214,9 @@ class Runner:
     def _do_write(self, handle: str) -> Teller:
         return _plain(self._hands.write(handle, b"x"))
 
+    def _do_signal(self, handle: str) -> Teller:
+        return _plain(self._hands.write(handle, (1).to_bytes(8, "little")))
+
     def _do_mmap(self, handle: str) -> Teller:
         return _zero(self._hands.map_page(handle))
 
@@ -287,6 +290,22 @@ class Runner:
         return _plain(self._hands.ioctl(handle, kvm_x86.KVM_SET_MSRS, at))
 
     # -- devices of a VM ---------------------------------------------------------------------------
+    def _do_kvm(self, handle: str, name: str, *words: str) -> Teller:
+        request = structures.request_named(name)
+        if request.layout is None or (len(words) == 1 and "=" not in words[0]):
+            argument = self._argument(words[0]) if words else 0
+            return _plain(self._hands.ioctl(handle, request, argument))
+        content, layout = structures.wanted(request, words, self._address)
+        at = self._hands.memory("rw", content)
+        answer = self._hands.ioctl(handle, request, at)
+        if not structures.is_read_back(request):
+            return _plain(answer)
+        after = self._hands.peek(at, layout.size)
+        return lambda: f"{answer.result}{structures.told(layout, after.data)}"
+
+    def _do_kvm_fd(self, new: str, handle: str, name: str, argument: str = "0") -> Teller:
+        request = structures.request_named(name)
+        return _fd(self._hands.ioctl(handle, request, number(argument), into=new))
 
     def _do_dev_create(self, handle: str, vm: str, kind: str = "vfio", flags: str = "0") -> Teller:
         layout = kvm.KVM_CREATE_DEVICE_LAYOUT

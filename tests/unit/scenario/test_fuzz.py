@@ -59,7 +59,7 @@ def test_a_single_changed_behaviour_is_named_by_the_difference() -> None:
     assert "set_container" in verbs
     assert verbs <= {"set_container", "child", "ioctl"}  # by whichever name it is called
     assert {each.difference.kind[1] for each in found} == {"-EBADFD -EPERM"}
-    assert len(found[0].script) <= 5
+    assert len(found[0].script) <= 6  # an fd that is named by its number needs those before it
 
 
 def test_coverage_adds_up() -> None:
