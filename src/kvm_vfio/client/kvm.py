@@ -37,6 +37,27 @@ from kvm_vfio.uapi.kvm import (
     kvm_assigned_pci_dev,
     kvm_create_device,
 )
+from kvm_vfio.uapi.kvm_vm import (
+    KVM_CREATE_IRQCHIP,
+    KVM_DIRTY_LOG,
+    KVM_GET_DIRTY_LOG,
+    KVM_IOEVENTFD,
+    KVM_IOEVENTFD_FLAG_DATAMATCH,
+    KVM_IOEVENTFD_FLAG_DEASSIGN,
+    KVM_IOEVENTFD_FLAG_PIO,
+    KVM_IOEVENTFD_LAYOUT,
+    KVM_IRQ_LEVEL,
+    KVM_IRQ_LINE_STATUS,
+    KVM_IRQFD,
+    KVM_IRQFD_FLAG_DEASSIGN,
+    KVM_IRQFD_FLAG_RESAMPLE,
+    KVM_IRQFD_LAYOUT,
+    KVM_MEM_LOG_DIRTY_PAGES,
+    KVM_MEM_READONLY,
+    KVM_SET_USER_MEMORY_REGION,
+    KVM_USERSPACE_MEMORY_REGION,
+    kvm_irq_level,
+)
 from kvm_vfio.uapi.kvm_x86 import (
     KVM_CPUID2,
     KVM_CPUID_ENTRY2,
@@ -139,6 +160,102 @@ class Vm(Handle):
                 raise
             return False
         return True
+
+    # -- memory ------------------------------------------------------------------------------------
+
+    def set_memory_slot(
+        self,
+        slot: int,
+        guest_address: int,
+        memory: Buffer,
+        *,
+        log_dirty: bool = False,
+        read_only: bool = False,
+    ) -> None:
+        """KVM_SET_USER_MEMORY_REGION: guest memory from `guest_address` is `memory`, in bytes.
+
+        Again for a slot that is there: move it, or log or not. EINVAL: not whole pages, beyond what
+        the processor has or KVM allows, or other memory for the slot; EEXIST: another slot is
+        there; ENOMEM.
+        """
+        flags = log_dirty * KVM_MEM_LOG_DIRTY_PAGES | read_only * KVM_MEM_READONLY
+        region = (slot, flags, guest_address, len(memory), memory.address)
+        self._pass(KVM_SET_USER_MEMORY_REGION, KVM_USERSPACE_MEMORY_REGION.pack_fields(*region))
+
+    def delete_memory_slot(self, slot: int) -> None:
+        """KVM_SET_USER_MEMORY_REGION of no memory. EINVAL: there is no such slot."""
+        region = KVM_USERSPACE_MEMORY_REGION.pack_fields(slot, 0, 0, 0, 0)
+        self._pass(KVM_SET_USER_MEMORY_REGION, region)
+
+    def dirty_log(self, slot: int, pages: int) -> bytes:
+        """KVM_GET_DIRTY_LOG of a slot of so many pages: a bit for each, in whole u64.
+
+        ENXIO: the VM has dirty rings; EINVAL: no such number; ENOENT: nothing is logged there.
+        """
+        bitmap = self.syscalls.buffer(-(-pages // 64) * 8)
+        self._pass(KVM_GET_DIRTY_LOG, KVM_DIRTY_LOG.pack_fields(slot, 0, bitmap.address))
+        return bitmap.read()
+
+    # -- interrupts and events ---------------------------------------------------------------------
+
+    def create_irqchip(self) -> None:
+        """KVM_CREATE_IRQCHIP. EEXIST: there is one; EINVAL: there are vCPUs."""
+        self._ioctl(KVM_CREATE_IRQCHIP)
+
+    def set_irq_line(self, gsi: int, *, level: bool) -> int:
+        """KVM_IRQ_LINE_STATUS: how many took it, 0 if it was up already, -1 if nobody did.
+
+        ENXIO: the VM has no interrupt controller.
+        """
+        line = kvm_irq_level(gsi, int(level))
+        status = self._exchange(KVM_IRQ_LINE_STATUS, KVM_IRQ_LEVEL, line).irq
+        return status - (1 << 32) if status >> 31 else status
+
+    def add_irqfd(self, event: Fd, gsi: int, *, resample: Fd | None = None) -> None:
+        """KVM_IRQFD: signalling `event` raises `gsi`; with `resample`, until a guest has taken it.
+
+        EINVAL: no interrupt controller that can, or no eventfd; EBADF; EBUSY: `event` is an irqfd
+        of this VM, from Linux 6.17 on of any.
+        """
+        flags = 0 if resample is None else KVM_IRQFD_FLAG_RESAMPLE
+        other = 0 if resample is None else fd_of(resample)
+        self._irqfd(fd_of(event), gsi, flags, other)
+
+    def remove_irqfd(self, event: Fd, gsi: int) -> None:
+        """KVM_IRQFD, DEASSIGN: also of one that is not there. EBADF; EINVAL: no eventfd."""
+        self._irqfd(fd_of(event), gsi, KVM_IRQFD_FLAG_DEASSIGN, 0)
+
+    def _irqfd(self, event: int, gsi: int, flags: int, resample: int) -> None:
+        fds = (event & _NO_FD, resample & _NO_FD)
+        irqfd = KVM_IRQFD_LAYOUT.pack_fields(fds[0], gsi, flags, fds[1], b"")
+        self._pass(KVM_IRQFD, irqfd)
+
+    def add_ioeventfd(
+        self, event: Fd, address: int, size: int, *, data: int | None = None, port: bool = False
+    ) -> None:
+        """KVM_IOEVENTFD: a guest's write of `size` bytes (0: any) at `address` signals `event`.
+
+        `data`: only a write of that; `port`: of a port, not of memory. EINVAL: no such size, or no
+        eventfd; EBADF; EEXIST: such a write has one; ENOSPC.
+        """
+        self._ioeventfd(0, fd_of(event), address, size, data, port=port)
+
+    def remove_ioeventfd(
+        self, event: Fd, address: int, size: int, *, data: int | None = None, port: bool = False
+    ) -> None:
+        """KVM_IOEVENTFD, DEASSIGN. EBADF; EINVAL: no eventfd; ENOENT: not just this one."""
+        flag = KVM_IOEVENTFD_FLAG_DEASSIGN
+        self._ioeventfd(flag, fd_of(event), address, size, data, port=port)
+
+    def _ioeventfd(
+        self, flags: int, event: int, address: int, size: int, data: int | None, *, port: bool
+    ) -> None:
+        flags |= port * KVM_IOEVENTFD_FLAG_PIO
+        flags |= (data is not None) * KVM_IOEVENTFD_FLAG_DATAMATCH
+        wanted = KVM_IOEVENTFD_LAYOUT.pack_fields(data or 0, address, size, event, flags, b"")
+        self._pass(KVM_IOEVENTFD, wanted)
+
+    # -- legacy device assignment ------------------------------------------------------------------
 
     def assign_pci_device(
         self, number: int, address: str, flags: int = KVM_DEV_ASSIGN_ENABLE_IOMMU
