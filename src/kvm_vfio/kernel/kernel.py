@@ -59,6 +59,7 @@ class Kernel:
     its path, a file that a device keeps its data in. `now` and `real_time` are the computer's
     clocks (CLOCK_BOOTTIME and CLOCK_REALTIME), in nanoseconds; without them time stands still.
     `caches` are the CPUs'; without them all DMA finds what CPUs have stored.
+    `online_cpus` is how many CPUs it has.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Kernel:
         now: Callable[[], int] | None = None,
         real_time: Callable[[], int] | None = None,
         caches: Caches | None = None,
+        online_cpus: int = 1,
     ) -> None:
         self.machine = machine
         self.profile = profile
@@ -82,6 +84,7 @@ class Kernel:
         self.lock_watcher = lock_watcher
         self.selects_kvm_vfio = selects_kvm_vfio
         self.now: Callable[[], int] = now or (lambda: 0)
+        self.online_cpus = online_cpus
         self.real_time: Callable[[], int] = real_time or (lambda: 0)
         self.open_storage = open_storage or _no_storage
         self.caches = caches

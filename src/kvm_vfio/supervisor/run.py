@@ -102,6 +102,7 @@ class _Session:
             now=lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME),
             real_time=time.time_ns,
             caches=self._caches() if options.caches else None,
+            online_cpus=os.cpu_count() or 1,
         )
 
     def _caches(self) -> SupposedCaches:

@@ -38,6 +38,8 @@ from kvm_vfio.uapi.kvm import (
     KVM_CAP_DEVICE_CTRL,
     KVM_CAP_DISABLE_QUIRKS,
     KVM_CAP_DISABLE_QUIRKS2,
+    KVM_CAP_MAX_VCPUS,
+    KVM_CAP_NR_VCPUS,
     KVM_CHECK_EXTENSION,
     KVM_CREATE_DEVICE,
     KVM_CREATE_DEVICE_LAYOUT,
@@ -58,6 +60,9 @@ if TYPE_CHECKING:
     from kvm_vfio.kernel.task import Mm, Task
 
 PAGE_SHIFT = 12
+
+# KVM_CAP_NR_VCPUS of the recorded machine, where it counts CPUs (in 5.10 it is KVM's own number).
+_RECORDED_CPUS = 1
 
 
 class Vm:
@@ -226,7 +231,11 @@ def check_extension(kernel: Kernel, vm: Vm | None, capability: int) -> int:
     if capability > LARGEST_CAPABILITY:
         return 0
     of_kernel = recorded(kernel)
-    return (of_kernel.extensions if vm is None else of_kernel.vm_extensions).get(capability, 0)
+    extensions = of_kernel.extensions if vm is None else of_kernel.vm_extensions
+    value = extensions.get(capability, 0)
+    if capability == KVM_CAP_NR_VCPUS and value == _RECORDED_CPUS:
+        return min(kernel.online_cpus, extensions[KVM_CAP_MAX_VCPUS])
+    return value
 
 
 class VmFile(File):

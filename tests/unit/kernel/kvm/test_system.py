@@ -244,3 +244,13 @@ def test_what_it_does_not_know_is_einval_before_memory_is_looked_at(profile: Pro
     program, kvm = opened(profile)
     assert program.ioctl(kvm, KVM_SET_DEVICE_ATTR, program.hole()) == -EINVAL
     assert program.ioctl(kvm, 0) == -EINVAL
+
+
+@pytest.mark.parametrize(
+    ("linux", "cpus", "expected"),
+    [("5.10", 4, 240), ("6.1", 4, 4), ("6.1", 2000, 1024), ("7.3", 1, 1), ("7.3", 5000, 4096)],
+)
+def test_how_many_vcpus_are_recommended(linux: str, cpus: int, expected: int) -> None:
+    program = boot(PROFILES[linux], online_cpus=cpus)
+    for fd in (program.open("/dev/kvm"), program.vm()):
+        assert program.ioctl(fd, KVM_CHECK_EXTENSION, KVM_CAP_NR_VCPUS) == expected
