@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from kvm_vfio.errors import Unsupported
@@ -29,6 +30,12 @@ PROGRAMS = (
     "x86_64/max_vcpuid_cap_test",
 )
 """Those that need no guest code."""
+
+PARTS = {"set_memory_region_test": ("test_add_max_memory_regions",)}
+"""Of one whose other functions run guest code: those of its functions that do not.
+
+The source is unmodified here too. A file of ours includes it, and has a main of its own.
+"""
 
 _KVM = "tools/testing/selftests/kvm"
 _NEEDED = (
@@ -51,7 +58,7 @@ _TOOLS = {"gcc": "gcc libc6-dev", "xz": "xz-utils", "dpkg-deb": "dpkg", "tar": "
 def programs() -> dict[str, Path]:
     """The programs by name, built when they are not in the cache. Unsupported."""
     into = cache_directory() / "kvm-selftests" / PACKAGE
-    names = {program: into / Path(program).name for program in PROGRAMS}
+    names = {program: into / Path(program).name for program in (*PROGRAMS, *PARTS)}
     if not all(path.exists() for path in names.values()):
         _build(into)
     return {path.name: path for path in names.values()}
@@ -71,12 +78,25 @@ def _build(into: Path) -> None:
         _run([*flags, *freestanding], kvm)
         sources = [*kvm.glob("lib/*.c"), *kvm.glob("lib/x86_64/*.[cS]")]
         library = [str(path) for path in sources if path.name != "string_override.c"]
+        rest = [str(override), "-lpthread"]
         for program in PROGRAMS:
             made = Path(scratch, Path(program).name)
             directory = f"-I{Path(program).parent}"
-            files = [f"{program}.c", *library, str(override), "-lpthread"]
+            files = [f"{program}.c", *library, *rest]
             _run([*flags, directory, "-o", str(made), *files], kvm)
             os.replace(made, into / made.name)
+        for program, functions in PARTS.items():
+            made, source = Path(scratch, program), Path(scratch, "part.c")
+            source.write_text(_part(program, functions))
+            _run([*flags, "-I.", "-o", str(made), str(source), *library, *rest], kvm)
+            os.replace(made, into / made.name)
+
+
+def _part(program: str, functions: Iterable[str]) -> str:
+    """A program that calls only these functions of another."""
+    calls = "".join(f"\t{function}();\n" for function in functions)
+    whole = f'#define main whole_main\n#include "{program}.c"\n#undef main\n'
+    return f"{whole}\nint main(void)\n{{\n{calls}\treturn 0;\n}}\n"
 
 
 def _source(scratch: Path) -> Path:
