@@ -113,6 +113,82 @@ VFIO_DEVICE_GET_REGION_INFO EINVAL [no region]: Ask for regions below num_region
 VFIO_DEVICE_RESET EINVAL: Reset only a device whose flags have VFIO_DEVICE_FLAGS_RESET.
 * ENODEV [root bus]: Do without: a device on the root bus has no hot reset.
 * EIO [COMMAND]: Set the memory bit of COMMAND in the device's config space first.
+KVM_SET_USER_MEMORY_REGION EEXIST: Delete the slot that is named there first, with a memory_size of
+    0.
+KVM_SET_USER_MEMORY_REGION EINVAL [keeps its memory]: Delete the slot, with a memory_size of 0, and
+    make it anew.
+KVM_SET_USER_MEMORY_REGION EINVAL [stays read-only]: Delete the slot, with a memory_size of 0, and
+    make it anew.
+KVM_SET_USER_MEMORY_REGION EINVAL [address spaces of]: Use numbers below KVM_CAP_NR_MEMSLOTS, with
+    the address space in bits 16 to 31.
+KVM_SET_USER_MEMORY_REGION EINVAL [no guest address beyond]: Keep guest memory within the physical
+    bits of the processor, CPUID 0x80000008.
+KVM_SET_USER_MEMORY_REGION EINVAL [to delete]: Delete only what is there.
+KVM_SET_USER_MEMORY_REGION EINVAL: Give whole pages of the program's own memory, and flags that
+    KVM_CAP_READONLY_MEM and KVM_CAP_USER_MEMORY allow.
+KVM_SET_USER_MEMORY_REGION2 EINVAL: See KVM_SET_USER_MEMORY_REGION: an ordinary VM has no private
+    memory.
+KVM_GET_DIRTY_LOG ENOENT: Set KVM_MEM_LOG_DIRTY_PAGES for the slot first.
+KVM_GET_DIRTY_LOG ENXIO: Read the vCPUs' dirty rings, which were chosen for this VM.
+KVM_GET_DIRTY_LOG EINVAL: Use the number of a slot that there can be.
+KVM_CLEAR_DIRTY_LOG ENOENT: Set KVM_MEM_LOG_DIRTY_PAGES for the slot first.
+KVM_CLEAR_DIRTY_LOG ENXIO: Call KVM_RESET_DIRTY_RINGS, since dirty rings were chosen for this VM.
+KVM_CLEAR_DIRTY_LOG EINVAL: Clear from a multiple of 64 on, a multiple of 64 pages or up to the end.
+KVM_RESET_DIRTY_RINGS EINVAL: Enable KVM_CAP_DIRTY_LOG_RING before the first vCPU.
+KVM_SET_NR_MMU_PAGES EINVAL: Give 64 or more, or leave the number to KVM.
+KVM_CREATE_IRQCHIP EEXIST: Call it once, and not with KVM_CAP_SPLIT_IRQCHIP.
+KVM_CREATE_IRQCHIP EINVAL: Call it before the first KVM_CREATE_VCPU.
+KVM_CREATE_IRQCHIP ENOSPC: Unregister coalesced MMIO zones first: a bus has 1000 places.
+KVM_CREATE_PIT ENOENT: Call KVM_CREATE_IRQCHIP first.
+KVM_CREATE_PIT EEXIST: Call it once.
+KVM_CREATE_PIT2 ENOENT: Call KVM_CREATE_IRQCHIP first.
+KVM_CREATE_PIT2 EEXIST: Call it once.
+* ENXIO [no PIT]: Call KVM_CREATE_PIT2 first.
+* EINVAL [the VM has no interrupt controller]: Call KVM_CREATE_IRQCHIP, or enable
+    KVM_CAP_SPLIT_IRQCHIP, first.
+* ENXIO [the VM has no interrupt controller]: Call KVM_CREATE_IRQCHIP, or enable
+    KVM_CAP_SPLIT_IRQCHIP, first.
+* ENXIO [PIC and IOAPIC the caller's]: Ask the program's own PIC and IOAPIC: the irqchip is split.
+* EINVAL [PIC and IOAPIC the caller's]: Resample in the program's own IOAPIC: the irqchip is split.
+KVM_GET_IRQCHIP EINVAL: Use chip_id 0, 1 (PIC) or 2 (IOAPIC).
+KVM_SET_IRQCHIP EINVAL: Use chip_id 0, 1 (PIC) or 2 (IOAPIC).
+KVM_SET_GSI_ROUTING EINVAL [leads elsewhere]: Route a GSI to a chip once, or to one MSI and nothing
+    else.
+KVM_SET_GSI_ROUTING EINVAL [caller's]: Route to MSIs only: the irqchip is split.
+KVM_SET_GSI_ROUTING EINVAL: Give at most KVM_CAP_IRQ_ROUTING routes, of type IRQCHIP or MSI, with
+    pins that there are and no flags.
+KVM_SIGNAL_MSI EPERM: Make a vCPU first.
+KVM_SIGNAL_MSI EINVAL: Give an address and data as the guest has set them, and no flags.
+KVM_IRQFD EBUSY: Use an eventfd for one irqfd, and DEASSIGN that before it is used anew.
+KVM_IRQFD EINVAL [no flags]: Use KVM_IRQFD_FLAG_DEASSIGN and KVM_IRQFD_FLAG_RESAMPLE only.
+KVM_IRQFD EINVAL: Give an eventfd.
+KVM_IOEVENTFD EEXIST: DEASSIGN the ioeventfd at this address first, or match other data.
+KVM_IOEVENTFD ENOENT: DEASSIGN with the eventfd, address, length and data it was made with.
+KVM_IOEVENTFD ENOSPC: Unregister coalesced MMIO zones first: a bus has 1000 places.
+KVM_IOEVENTFD EINVAL: Give an eventfd, a length of 0, 1, 2, 4 or 8 bytes, and an address that does
+    not wrap.
+KVM_REGISTER_COALESCED_MMIO EINVAL: Set pio to 0 or 1.
+KVM_UNREGISTER_COALESCED_MMIO EINVAL: Set pio to 0 or 1.
+KVM_HYPERV_EVENTFD EEXIST: DEASSIGN the connection first.
+KVM_HYPERV_EVENTFD ENOENT: DEASSIGN only what is there.
+KVM_HYPERV_EVENTFD EINVAL: Give a connection of 24 bits and an eventfd.
+KVM_ENABLE_CAP EEXIST: Choose the irqchip once, before the first vCPU.
+KVM_ENABLE_CAP EINVAL [first vCPU]: Enable it before the first KVM_CREATE_VCPU, and once.
+KVM_ENABLE_CAP EINVAL [is none that]: Ask KVM_CHECK_EXTENSION first, and set no flags.
+KVM_ENABLE_CAP EINVAL [is settled]: Enable it once, before the first KVM_CREATE_VCPU.
+KVM_ENABLE_CAP EINVAL: Give what KVM_CHECK_EXTENSION says of the capability.
+KVM_ENABLE_CAP E2BIG: Give at most what KVM_CHECK_EXTENSION says, in bytes.
+KVM_SET_BOOT_CPU_ID EBUSY: Call it before the first KVM_CREATE_VCPU.
+KVM_SET_BOOT_CPU_ID EINVAL: Give an id that a vCPU can have: see KVM_CAP_MAX_VCPU_ID.
+KVM_SET_IDENTITY_MAP_ADDR EINVAL: Call it before the first KVM_CREATE_VCPU.
+KVM_SET_TSS_ADDR EINVAL: Leave room for three pages below 4 GiB.
+KVM_SET_CLOCK EINVAL: Set only flags that KVM_CHECK_EXTENSION of KVM_CAP_ADJUST_CLOCK has.
+KVM_SET_TSC_KHZ EINVAL: Call it on the VM before the first KVM_CREATE_VCPU.
+KVM_SET_PMU_EVENT_FILTER EINVAL: Use KVM_PMU_EVENT_ALLOW or KVM_PMU_EVENT_DENY, and flags that
+    KVM_CHECK_EXTENSION of KVM_CAP_PMU_EVENT_MASKED_EVENTS has.
+KVM_SET_PMU_EVENT_FILTER E2BIG: Name at most 300 events.
+KVM_X86_SET_MSR_FILTER EINVAL: Give each range its flags and at most 12288 MSRs, and allow something
+    where all is denied by default.
 * * [argsz]: Set argsz to the size of the structure in the header you use.
 * EFAULT: Give the address of memory that can be read, and written where the kernel answers there.
 * EBADF: Use a fd that is open.

@@ -132,8 +132,8 @@ def test_conform_prints_the_table() -> None:
         "14-requests-of-any-file",
         *["385/385"] * 4,
     ]
-    assert lines[-2].split() == ["all", *["1508/1508"] * 4]
-    assert lines[-1] == "6032/6032 lines agree"
+    assert lines[-2].split() == ["all", *["1712/1712"] * 4]
+    assert lines[-1] == "6848/6848 lines agree"
 
 
 def test_conform_shows_both_answers_and_why(tmp_path: Path) -> None:
