@@ -98,6 +98,7 @@ class Profile:
     wrong_container_errno: int  # SET_CONTAINER of a file that is no container
     device_lookup_first: bool  # GET_DEVICE_FD: ENODEV for the name before EINVAL for the container
     device_name_has_options: bool  # GET_DEVICE_FD: blanks and a vf_token may follow the name
+    leaving_device_is_gone: bool  # GET_DEVICE_FD while the driver is being taken away: ENODEV
     device_open_holds_vm: bool  # the first open of a VFIO device keeps the group's VM alive
     status_without_devices_errno: int  # GET_STATUS of a group whose last device left; 0: answers
     info_size: int  # bytes of the structures of VFIO's GET_INFO requests: 16, 20 or 24

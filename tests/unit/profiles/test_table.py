@@ -416,6 +416,15 @@ def in_sysfs(path: str) -> Callable[[Profile], object]:
     return scenario
 
 
+def opening_a_device_that_leaves(profile: Profile) -> int | str:
+    vmm = start_vmm(profile)
+    vmm.program.device_fd(vmm.group, ADDRESS[1])
+    with pytest.raises(NotModelled):
+        vmm.program.kernel.function(ADDRESS[1]).remove()
+    answer = vmm.program.device_fd(vmm.group, ADDRESS[1])
+    return answer if answer < 0 else "there"
+
+
 def an_fd_below_minus_one_as_request_interrupt(profile: Profile) -> int:
     vmm = start_vmm(profile)
     device = vmm.program.device_fd(vmm.group, ADDRESS[1])
@@ -620,6 +629,9 @@ SCENARIOS = {
         a_wrong_name_without_a_container, {"2013": -EINVAL, "6.1": -ENODEV}
     ),
     "device_name_has_options": Scenario(a_name_with_a_blank, {"2013": -ENODEV, "5.10": "there"}),
+    "leaving_device_is_gone": Scenario(
+        opening_a_device_that_leaves, {"2013": "there", "6.12": -ENODEV}
+    ),
     "device_open_holds_vm": Scenario(vms_that_an_open_device_keeps, {"2013": 0, "6.12": 1}),
     "status_without_devices_errno": Scenario(
         status_when_the_last_device_has_left, {"2013": 1, "6.1": -ENODEV}

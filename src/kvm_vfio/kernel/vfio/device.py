@@ -94,7 +94,8 @@ class VfioDevice:
     """struct vfio_device: a PCI function that vfio-pci drives, with what its openers share.
 
     `bars` maps a BAR index to its memory; what is not there is made, zeroed, at the first use.
-    `held_vm` is the VM that the first open keeps alive, in kernels where it does.
+    `held_vm` is the VM that the first open keeps alive, in kernels where it does. `leaving`: its
+    driver is being taken away, which waits for the last close.
     """
 
     __slots__ = (
@@ -104,6 +105,7 @@ class VfioDevice:
         "function",
         "held_vm",
         "irqs",
+        "leaving",
         "model",
         "open_count",
         "register_bars",
@@ -130,6 +132,7 @@ class VfioDevice:
         self.trapped_bars = self.register_bars if behaviour and behaviour.trap else frozenset()
         self.registers = self._whole_registers()
         self.open_count = 0
+        self.leaving = False
         self.held_vm: Vm | None = None
 
     @property
@@ -192,6 +195,12 @@ class VfioDevice:
         status = self.config.value(PCI_STATUS, 1) & ~PCI_STATUS_INTERRUPT
         self.config.data[PCI_STATUS] = status | PCI_STATUS_INTERRUPT * asserted
         self.irqs.set_line(asserted=asserted)
+
+    def request(self) -> None:
+        """vfio_pci_core_request: the device is wanted back; who has it open is told."""
+        if not self.leaving:
+            self.leaving = True
+            self.irqs.request()
 
     def interrupts_changed(self) -> None:
         """Let configuration space show which interrupts are enabled."""

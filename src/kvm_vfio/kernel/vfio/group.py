@@ -104,9 +104,10 @@ class VfioGroup:
     def remove_device(self, device: VfioDevice) -> None:
         """vfio_unregister_group_dev; the last device takes the node and the container along.
 
-        NotModelled where Linux waits for user space to let go.
+        NotModelled where Linux waits for user space to let go, which it has asked to do so.
         """
         if device.open_count:
+            device.request()
             raise NotModelled(f"unbinding {device.name} waits until its fds are closed")
         if len(self.devices) == 1 and self.container is not None:
             if self.kernel.profile.member_is_group:
@@ -284,6 +285,8 @@ class GroupFile(File):
         address, blank, options = name.decode("latin-1").partition(" ")
         options_known = self.vfio_group.kernel.profile.device_name_has_options
         device = self.vfio_group.devices.get(address)
+        if device is not None and device.leaving:
+            device = None if self.vfio_group.kernel.profile.leaving_device_is_gone else device
         if device is None or (blank and not options_known):
             raise KernelError(ENODEV, f"{name!r} is no device of {self.vfio_group.name}")
         if options.strip(" "):

@@ -117,6 +117,12 @@ class Irqs:
             self._intx_is_off = self.masked = off
             self._intx_handler()
 
+    def request(self) -> None:
+        """The device is wanted back: the request interrupt, if somebody hears it."""
+        event = self.single.get(VFIO_PCI_REQ_IRQ_INDEX)
+        if event is not None:
+            event.signal()
+
     # -- SET_IRQS ----------------------------------------------------------------------------------
 
     def set(self, task: Task, arg: int) -> int:

@@ -9,6 +9,7 @@ from errno import EAGAIN, EBADF, EBUSY, EFAULT, EINVAL, ENOTTY, ERANGE
 
 import pytest
 
+from kvm_vfio.errors import NotModelled
 from kvm_vfio.kernel.file import EventFile
 from kvm_vfio.kernel.vfio.device import VfioDeviceFile
 from kvm_vfio.profiles import Profile
@@ -383,3 +384,16 @@ def test_an_unmask_eventfd_that_nobody_has_any_more_is_forgotten(card: Card) -> 
     assert card.set(INTX, [unmask], action=UNMASK) == 0
     card.program.close(unmask)
     assert card.set(INTX, card.events(1), action=UNMASK) == 0
+
+
+def test_who_has_a_device_open_is_told_once_that_it_is_wanted_back(card: Card) -> None:
+    event = card.program.eventfd()
+    function = card.program.file(card.fd, VfioDeviceFile).device.function
+    assert card.set(REQ, [event]) == 0
+    for _ in range(2):
+        with pytest.raises(NotModelled, match="waits"):
+            function.remove()
+    assert card.heard(event) == [1]
+    card.program.close(card.fd)
+    function.remove()
+    assert function.driver is None
