@@ -36,7 +36,7 @@ from kvm_vfio.trace.text import call_text, close_text, decision_text
 
 FOREVER = -1  # the end of a span that no row ended
 _NOBODY = -1
-MOST_ROWS = 1_000_000  # some 600 MB
+MOST_ROWS = 1_000_000  # 700 MB until the page is made
 CHUNK = 500  # rows whose records are packed together
 
 _KINDS = ("vm", "kvm-vfio", "container", "domain", "group", "device", "iommu")
