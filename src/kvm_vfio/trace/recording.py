@@ -12,7 +12,7 @@ open any more.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from errno import errorcode
 from importlib.metadata import version
 from typing import Any, Literal
@@ -128,7 +128,7 @@ class Recording(Observer):
             record.file, record.on = label.file, label.what
         record.args, record.out = args, out
         if seen.looked_up:
-            record.looked_up = tuple([self._object(*each) for each in seen.looked_up.items()])
+            record.looked_up = self._looked_up(seen.looked_up)
         if seen.made:
             record.made = tuple([self._object(*each) for each in seen.made])
         if why:
@@ -182,6 +182,12 @@ class Recording(Observer):
                 number = self._files
             label = file.label = Label(number, names.object_name(file))
         return label
+
+    def _looked_up(self, files: Mapping[int, File | None]) -> tuple[Object, ...]:
+        if len(files) > 1:
+            return tuple(self._object(fd, file) for fd, file in files.items())
+        ((fd, file),) = files.items()  # the usual case, and the quick one
+        return (self._object(fd, file),)
 
     def _object(self, fd: int, file: File | None) -> Object:
         if file is None:
