@@ -212,8 +212,8 @@ def test_quiet_and_a_summary_in_a_file(build: Builder, tmp_path: Path) -> None:
 
 def test_not_modelled_is_named(build: Builder) -> None:
     done = supervised("--kvm", "model", build("unknown.c"))
-    assert steps(done.stdout) == {"vcpu": "ENOTTY"}
-    assert "NOT MODELLED, 1 x, answered ENOTTY: KVM_CREATE_VCPU" in done.stderr
+    assert steps(done.stdout) == {"xen": "ENOTTY"}
+    assert "NOT MODELLED, 1 x, answered ENOTTY: KVM_XEN_HVM_CONFIG" in done.stderr
 
 
 @pytest.mark.root

@@ -6,6 +6,6 @@ int main(void)
 {
 	int vm = ioctl(open("/dev/kvm", O_RDONLY), KVM_CREATE_VM, 0);
 
-	step("vcpu", ioctl(vm, KVM_CREATE_VCPU, 0));
+	step("xen", ioctl(vm, KVM_XEN_HVM_CONFIG, NULL));
 	return 0;
 }

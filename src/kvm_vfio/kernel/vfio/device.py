@@ -99,6 +99,8 @@ class VfioDevice:
     """
 
     __slots__ = (
+        "_table",
+        "_table_bar",
         "bars",
         "config",
         "features",
@@ -125,6 +127,11 @@ class VfioDevice:
         )
         self.irqs = Irqs(function.static, profile)
         self.features = Features(profile)
+        msix = function.static.msix
+        self._table_bar, self._table = -1, (0, 0)
+        if msix is not None:
+            end = msix.table_offset + msix.vectors * PCI_MSIX_ENTRY_SIZE
+            self._table_bar, self._table = msix.table_bar, (msix.table_offset, end)
         self.bars: dict[int, Mapping] = {}
         self.model = function.model
         behaviour = function.static.behaviour
@@ -163,10 +170,7 @@ class VfioDevice:
 
     def hidden_table(self, index: int) -> tuple[int, int]:
         """Where the MSI-X table begins and ends in a BAR; an empty range where it is not."""
-        msix = self.function.static.msix
-        if msix is None or msix.table_bar != index:
-            return 0, 0
-        return msix.table_offset, msix.table_offset + msix.vectors * PCI_MSIX_ENTRY_SIZE
+        return self._table if index == self._table_bar else (0, 0)
 
     def _whole_registers(self) -> frozenset[tuple[int, int, int]]:
         """(BAR, offset, width) of what is read and written in one access: most that is."""
