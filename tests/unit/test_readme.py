@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    ("page", "steps"), [("README.md", 8), ("docs/explain.md", 8), ("docs/faults.md", 4)]
+    ("page", "steps"), [("README.md", 8), ("docs/explain.md", 8), ("docs/faults.md", 3)]
 )
 def test_the_python_examples(page: str, steps: int) -> None:
     results = doctest.testfile(

@@ -82,6 +82,8 @@ def run_(
     place = record / f"{kernel.partition(':')[2]}-{snoop}" if record else None
     if place is not None and kernel == "host":
         raise InputError("--record keeps what a model or a guest answers, not host.")
+    if place is not None:
+        _make("--record", place)
     with ExitStack() as stack:
         opened = _open(stack, kernel, snoop, machine)
         for file, operations in scripts:
@@ -93,7 +95,6 @@ def run_(
                 answers.append(line)
             if place is not None:
                 head = f"# {opened.release}, snoop control {snoop}"
-                place.mkdir(parents=True, exist_ok=True)
                 (place / f"{file.stem}.out").write_text("\n".join([head, *answers, ""]))
 
 
@@ -164,6 +165,7 @@ def fuzz(
     from kvm_vfio.scenario.coverage import Coverage
     from kvm_vfio.scenario.fuzz import Pair, campaign
 
+    _make("--output", output)
     kind, _, version = kernel.partition(":")
     if kind == "guest":
         packages.kernel(version)  # before any worker misses it
@@ -191,7 +193,6 @@ def _show(found: Found, file: Path) -> None:
 def _write(found: Found, directory: Path, pair: Pair) -> Path:
     """The script as a file that can be kept."""
     snoop = "on" if pair.snoop else "off"
-    directory.mkdir(parents=True, exist_ok=True)
     file = directory / f"{pair.linux.replace(':', '-')}-{snoop}-{found.seed}.ops"
     comments = (
         f"# {pair.model} and {pair.linux} differ, snoop control {snoop} (seed {found.seed})",
@@ -233,6 +234,13 @@ def _report(coverage: Coverage, seconds: float) -> None:
         click.echo(f"  not modelled, {number} times: {reason}")
     for what in coverage.died:
         click.echo(f"  a guest died: {what}")
+
+
+def _make(option: str, directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{option} {directory}: {error.strerror}.") from None
 
 
 def _read(file: Path) -> list[Operation]:

@@ -127,6 +127,9 @@ class DirectHands:
         fd = self._fd(handle)
         return self._call(lambda process: process.write(fd, data))
 
+    def settle(self) -> None:
+        """Nothing is put off: a model has no workers."""
+
     def map_page(self, handle: str) -> Answer:
         fd = self._fd(handle)
         if fd < 0:  # which the waist takes for fresh memory

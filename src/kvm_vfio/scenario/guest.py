@@ -32,6 +32,7 @@ _SAME_PAGE = _READ_ONLY + 2 * _PAGE  # as the read-only one, to write to
 _FRESH = 0x3100_0000_0000
 
 _LINK_BYTES = 256
+_A_MOMENT = bytes(8) + (1_000_000).to_bytes(8, "little")  # struct timespec: 1 ms, for its workers
 _FIXED_FD = 1000  # a fixed number, whose name in /proc is known beforehand
 _DEVICES = "/sys/bus/pci/devices"
 
@@ -132,6 +133,10 @@ class GuestHands:
 
     def write(self, handle: str, data: bytes) -> Answer:
         return self._call(process.WRITE, self._fd(handle), self._place(data), len(data))
+
+    def settle(self) -> None:
+        at = self._place(_A_MOMENT)
+        self._batch.call(process.NANOSLEEP, at, 0)
 
     def map_page(self, handle: str) -> Answer:
         protection = process.PROT_READ | process.PROT_WRITE

@@ -105,6 +105,9 @@ class Hands(Protocol):
 
     def read(self, handle: str, size: int) -> Answer: ...
     def write(self, handle: str, data: bytes) -> Answer: ...
+    def settle(self) -> None:
+        """Let the kernel do what it has put off, such as an interrupt that an eventfd raises."""
+
     def map_page(self, handle: str) -> Answer:
         """mmap(2) of the first page of a file, shared."""
 

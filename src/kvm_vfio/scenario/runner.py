@@ -215,7 +215,9 @@ class Runner:
         return _plain(self._hands.write(handle, b"x"))
 
     def _do_signal(self, handle: str) -> Teller:
-        return _plain(self._hands.write(handle, (1).to_bytes(8, "little")))
+        answer = self._hands.write(handle, (1).to_bytes(8, "little"))
+        self._hands.settle()
+        return _plain(answer)
 
     def _do_mmap(self, handle: str) -> Teller:
         return _zero(self._hands.map_page(handle))

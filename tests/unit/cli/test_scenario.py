@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -177,6 +178,26 @@ def test_a_campaign_shows_writes_and_counts(
     assert "never met:\n  operations: " in result.stdout
     kept = kvm_vfio("scenario", "diff", "model:6.1", "model:6.12", "--snoop", "on", str(file))
     assert kept.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "{script}", "--kernel", "model:6.1", "--record", "{file}/sub"),
+        ("fuzz", "--kernel", "guest:6.1", "--output", "{file}/sub"),
+    ],
+)
+def test_a_directory_that_cannot_be_made_is_one_sentence(
+    words: tuple[str, ...], script: Callable[[str], str], tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    given = (word.format(script=script("kvm_open k\n"), file=file) for word in words)
+    result = kvm_vfio("scenario", *given)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert re.fullmatch(
+        rf"kvm-vfio: --\w+ {file}\S*: (File exists|Not a dir\w+)\.\n", result.stderr
+    )
 
 
 def test_a_campaign_without_its_guest_is_one_sentence(
