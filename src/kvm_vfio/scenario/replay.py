@@ -22,7 +22,7 @@ from kvm_vfio.scenario.language import IN_CHILD
 from kvm_vfio.trace.requests import known_requests
 from kvm_vfio.trace.schema import CONTINUED, Call, Close, Decision, Header, Object, Record
 from kvm_vfio.trace.text import attribute, call_text, close_text, fields
-from kvm_vfio.uapi.kvm import KVM_DEV_TYPE_VFIO
+from kvm_vfio.uapi.kvm import KVM_CAP_NR_VCPUS, KVM_DEV_TYPE_VFIO, KVMIO
 from kvm_vfio.uapi.layout import Layout
 from kvm_vfio.uapi.vfio import (
     VFIO_DMA_MAP_FLAG_READ,
@@ -244,6 +244,11 @@ class _Making:
         request = known_requests().get(call.call)
         if request is None:
             return None
+        if call.call == "KVM_CHECK_EXTENSION":  # of how many CPUs this computer has
+            return None
+        if request >> 8 & 0xFF == KVMIO and request.layout is not None and call.answer != "EFAULT":
+            # Structures of KVM's hold addresses and eventfds of the program, and lists that follow.
+            return None
         if args.keys() == {"arg"}:
             # What was not read is an address that cannot be, or an argument that is none.
             argument = "bad" if call.answer == "EFAULT" else hex(args["arg"])
@@ -273,6 +278,11 @@ class _Making:
     def _create_vm(self, call: Call, subject: str, args: Mapping[str, Any]) -> str:
         return f"vm_create {self._new(call)} {subject} {args['arg']}"
 
+    def _check_extension(self, _call: Call, subject: str, args: Mapping[str, Any]) -> str | None:
+        if args["arg"] == KVM_CAP_NR_VCPUS:
+            return None
+        return f"kvm_check {subject} {args['arg']}"
+
     def _create_device(self, call: Call, subject: str, args: Mapping[str, Any]) -> str | None:
         if "type" not in args:
             return f"dev_create_addr {subject} bad"
@@ -285,7 +295,8 @@ class _Making:
         verb = call.call.removeprefix("KVM_").partition("_")[0].lower()
         words = f"{args['group']} {args['attr']}"
         if verb != "set":
-            return f"{verb}_attr {subject} {words}"
+            at = " int:0" if verb == "get" and call.answer != "EFAULT" else ""
+            return f"{verb}_attr {subject} {words}{at}"
         if attribute(call) not in ("GROUP_ADD", "GROUP_DEL"):
             return f"set_attr {subject} {words} null {args['flags']}"
         if not call.looked_up:
@@ -334,7 +345,7 @@ def _plain(verb: str, *, value: bool = False) -> _Make:
 _OPERATIONS: dict[str, _Make] = {
     "KVM_CREATE_VM": _Making._create_vm,  # noqa: SLF001 - this table is a part of the class
     "KVM_CREATE_DEVICE": _Making._create_device,  # noqa: SLF001
-    "KVM_CHECK_EXTENSION": _plain("kvm_check", value=True),
+    "KVM_CHECK_EXTENSION": _Making._check_extension,  # noqa: SLF001
     "KVM_SET_DEVICE_ATTR": _Making._attribute,  # noqa: SLF001
     "KVM_HAS_DEVICE_ATTR": _Making._attribute,  # noqa: SLF001
     "KVM_GET_DEVICE_ATTR": _Making._attribute,  # noqa: SLF001
