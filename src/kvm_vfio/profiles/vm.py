@@ -61,6 +61,7 @@ class VmBehaviour:
 
     # memory
     user_mem_slots: int  # slots of one address space
+    guest_memfd: bool  # an ordinary VM's slot may have KVM_MEM_GUEST_MEMFD; else EINVAL
     largest_gfn: int  # a slot that ends beyond it is EINVAL; 0: nobody looks
     user_address_end: int  # userspace_addr and its size stay below
 
@@ -112,6 +113,7 @@ _5_10 = VmBehaviour(
         }
     ),
     user_mem_slots=509,
+    guest_memfd=False,
     largest_gfn=0,
     user_address_end=0x7FFF_FFFF_F000,
     irqfd_drains=False,
@@ -176,6 +178,7 @@ _6_12 = replace(
 
 _6_18 = replace(
     _6_12,
+    guest_memfd=True,
     irqfd_exclusive=True,
     disable_exits_before_vcpus=True,
     tsc_khz_before_vcpus=True,

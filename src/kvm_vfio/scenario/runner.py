@@ -19,7 +19,7 @@ from kvm_vfio.errors import InputError, KvmVfioError
 from kvm_vfio.scenario import structures, vcpu
 from kvm_vfio.scenario.hands import Answer, ClosedFd, Event, Events, Fd, Hands
 from kvm_vfio.scenario.language import Operation, number
-from kvm_vfio.uapi import fcntl, kvm, kvm_x86, vfio
+from kvm_vfio.uapi import fcntl, kvm, kvm_vm, kvm_x86, vfio
 
 Teller = Callable[[], str]
 """Says the result of an operation, once it is there; OSError where the call failed."""
@@ -300,6 +300,10 @@ class Runner:
         content, layout = structures.wanted(request, words, self._address)
         at = self._hands.memory("rw", content)
         answer = self._hands.ioctl(handle, request, at)
+        if (
+            request == kvm_vm.KVM_IRQFD
+        ):  # an eventfd that has been signalled raises its interrupt now
+            self._hands.settle()
         if not structures.is_read_back(request):
             return _plain(answer)
         after = self._hands.peek(at, layout.size)

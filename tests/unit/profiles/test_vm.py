@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import fields, replace
-from errno import EAGAIN, EBUSY, EINVAL, ENOENT, ENOTTY
+from errno import EAGAIN, EBUSY, EEXIST, EINVAL, ENOENT, ENOTTY
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -57,6 +57,15 @@ def lacking(machine: Machine) -> int:
     asked = kvm_vm.VM_REQUESTS.keys() - {int(kvm_vm.KVM_GET_STATS_FD)}
     missing = machine.program.file(machine.fd, VmFile).vm.behaviour.requests_lacking
     return sum(machine.ioctl(each) == -ENOTTY for each in asked & missing)
+
+
+def private(machine: Machine) -> int:
+    """A slot of private memory, where another is."""
+    machine.slot(1)
+    layout = kvm_vm.KVM_USERSPACE_MEMORY_REGION2
+    blank = layout.unpack(bytes(layout.size))
+    data = layout.pack(blank._replace(flags=kvm_vm.KVM_MEM_GUEST_MEMFD, memory_size=0x1000))
+    return machine.ioctl(kvm_vm.KVM_SET_USER_MEMORY_REGION2, data)
 
 
 def drained(machine: Machine) -> int:
@@ -110,6 +119,7 @@ SCENARIOS = {
         },
     ),
     "user_mem_slots": Scenario(lambda m: m.slot(509), {"5.10": -EINVAL, "6.1": 0}),
+    "guest_memfd": Scenario(private, {"5.10": -ENOTTY, "6.12": -EINVAL, "6.18": -EEXIST}),
     "largest_gfn": Scenario(lambda m: m.slot(0, 1 << 40), {"5.10": 0, "6.1": -EINVAL}),
     "user_address_end": Scenario(lambda m: m.slot(0, 0, 1 << 47), {"5.10": -EINVAL, "6.12": 0}),
     "irqfd_drains": Scenario(drained, {"5.10": 8, "6.1": -EAGAIN}),

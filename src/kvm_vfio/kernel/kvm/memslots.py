@@ -7,8 +7,9 @@ dirty: a dirty log has what it began with (KVM_DIRTY_LOG_INITIALLY_SET) without 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from errno import E2BIG, EEXIST, EFAULT, EINVAL, ENOENT, ENOMEM, ENXIO
+from errno import E2BIG, EBADF, EEXIST, EFAULT, EINVAL, ENOENT, ENOMEM, ENXIO
 from typing import TYPE_CHECKING
 
 from kvm_vfio.kernel.error import KernelError
@@ -22,6 +23,7 @@ from kvm_vfio.uapi.kvm_vm import (
     KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE,
     KVM_GET_DIRTY_LOG,
     KVM_GET_NR_MMU_PAGES,
+    KVM_MEM_GUEST_MEMFD,
     KVM_MEM_LOG_DIRTY_PAGES,
     KVM_MEM_READONLY,
     KVM_RESET_DIRTY_RINGS,
@@ -141,8 +143,13 @@ class MemSlots:
 
     # -- KVM_SET_USER_MEMORY_REGION ----------------------------------------------------------------
 
-    def set_region(self, region: kvm_userspace_memory_region) -> None:
-        """kvm_set_memory_region. EINVAL: see `_check`; then what the change at hand says."""
+    def set_region(
+        self, region: kvm_userspace_memory_region, bind: Callable[[], None] | None = None
+    ) -> None:
+        """kvm_set_memory_region. EINVAL: see `_check`; then what the change at hand says.
+
+        `bind` gives a new slot its guest_memfd; a slot that is there takes none (EINVAL).
+        """
         self._check(region)
         old = self._by_number.get(region.slot)
         if not region.memory_size:
@@ -159,7 +166,9 @@ class MemSlots:
             region.userspace_addr,
         )
         if old is None:
-            self._create(new)
+            self._create(new, bind)
+        elif bind is not None:
+            raise KernelError(EINVAL, "a slot that is there takes no guest_memfd")
         else:
             self._change(old, new)
 
@@ -181,8 +190,10 @@ class MemSlots:
         if size >> _PAGE_SHIFT > _MOST_PAGES:
             raise KernelError(EINVAL, "a slot has at most 2**31 - 1 pages")
 
-    def _create(self, new: MemSlot) -> None:
+    def _create(self, new: MemSlot, bind: Callable[[], None] | None) -> None:
         self._require_free(new, None)
+        if bind is not None:
+            bind()
         self._prepare(new)
         self._put(new)
         self._set_default_mmu_pages()
@@ -303,11 +314,30 @@ def _set_user_memory_region(file: VmFile, task: Task, arg: int) -> int:
 
 
 def _set_user_memory_region2(file: VmFile, task: Task, arg: int) -> int:
-    """KVM_SET_USER_MEMORY_REGION2: an ordinary VM has no private memory, and no flag for it."""
+    """KVM_SET_USER_MEMORY_REGION2. EFAULT; then `MemSlots.set_region`.
+
+    From 6.18 on an ordinary VM may have KVM_MEM_GUEST_MEMFD, alone: EINVAL for its offset; where
+    all else is right EBADF, EINVAL: there is no guest_memfd here (KVM_CREATE_GUEST_MEMFD).
+    """
     size = KVM_USERSPACE_MEMORY_REGION2.size
     region = KVM_USERSPACE_MEMORY_REGION2.unpack(task.copy_from_user(arg, size))
-    file.vm.memslots.set_region(kvm_userspace_memory_region(*region[:5]))
+    ordinary = kvm_userspace_memory_region(*region[:5])
+    if region.flags != KVM_MEM_GUEST_MEMFD or not file.vm.behaviour.guest_memfd:
+        file.vm.memslots.set_region(ordinary)
+        return 0
+    offset = region.guest_memfd_offset
+    if offset % PAGE or offset + region.memory_size >= _U64:
+        raise KernelError(EINVAL, f"offset {offset:#x} of the guest_memfd")
+    file.vm.memslots.set_region(
+        ordinary._replace(flags=0), lambda: _no_guest_memfd(task, region.guest_memfd)
+    )
     return 0
+
+
+def _no_guest_memfd(task: Task, fd: int) -> None:
+    """kvm_gmem_bind. EBADF, EINVAL."""
+    found = task.fget(fd)
+    raise KernelError(EINVAL, f"{found.name} is no guest_memfd")
 
 
 def _get_dirty_log(file: VmFile, task: Task, arg: int) -> int:
@@ -385,7 +415,7 @@ ROWS = (
         KVM_SET_USER_MEMORY_REGION2,
         _set_user_memory_region2,
         Argument.FIXED,
-        errnos=_REGION_ERRNOS,
+        errnos=(*_REGION_ERRNOS, EBADF),
     ),
     Row(KVM_GET_DIRTY_LOG, _get_dirty_log, Argument.FIXED, errnos=(EFAULT, ENXIO, EINVAL, ENOENT)),
     Row(
