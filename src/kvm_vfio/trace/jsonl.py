@@ -23,7 +23,7 @@ from kvm_vfio.machine.model import Machine, PciDevice
 from kvm_vfio.trace.schema import VERSION, Header, Record
 
 DELAY = 0.05  # seconds: what happened longer ago is in the file
-_MOST_WAITING = 200  # records, some 100 KiB
+_MOST_WAITING = 1000  # records, some 500 KiB: few writes, and still little memory
 
 
 def _without_code(value: object) -> object:

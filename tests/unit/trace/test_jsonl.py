@@ -74,7 +74,7 @@ def test_a_record_is_in_the_file_soon_with_nobody_asking(writer: TraceWriter, fi
 def test_nothing_is_kept(writer: TraceWriter, file: Path) -> None:
     for _ in range(10_000):
         writer([CALL])
-        assert len(writer._waiting) <= 200
+        assert len(writer._waiting) <= 1000
     writer.flush()
     assert file.read_bytes().count(b"\n") == 10_000
 
