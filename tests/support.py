@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from kvm_vfio.errors import Unsupported
+from kvm_vfio.guest import packages
+
 # How a reason ends when no Debian package could have helped: the only skips that CI allows.
 NOT_A_PACKAGE = "(no package provides this)"
 
@@ -54,6 +57,14 @@ def need_qemu() -> None:
 def need_gcc() -> None:
     need_program("gcc", apt="gcc libc6-dev")
     need_file("/usr/include/stdio.h", apt="libc6-dev")
+
+
+def need_guest_kernel(linux: str) -> packages.GuestKernel:
+    """A real kernel that boots under QEMU, fetched if it is not there."""
+    try:
+        return packages.prepared(linux) or packages.prepare(linux, lambda _text: None)
+    except Unsupported as error:
+        pytest.skip(f"{error}; run: kvm-vfio guest prepare {linux}")
 
 
 def need_go() -> None:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from kvm_vfio.errors import Unsupported
 from kvm_vfio.guest import packages
 from kvm_vfio.guest.guest import Guest
 from kvm_vfio.guest.process import GuestSyscalls
 from kvm_vfio.scenario.kernels import GuestKernel
+from tests.support import need_guest_kernel
 
 LINUX = "6.1"
 
@@ -19,10 +19,7 @@ LINUX = "6.1"
 @pytest.fixture(scope="session")
 def kernel() -> packages.GuestKernel:
     """The kernel, fetched if it is not there."""
-    try:
-        return packages.prepared(LINUX) or packages.prepare(LINUX, lambda _text: None)
-    except Unsupported as error:
-        pytest.skip(f"{error}; run: kvm-vfio guest prepare {LINUX}")
+    return need_guest_kernel(LINUX)
 
 
 @pytest.fixture(scope="session", params=[False, True], ids=["off", "on"])

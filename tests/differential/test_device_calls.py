@@ -8,11 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from kvm_vfio.client.in_process import model
-from kvm_vfio.errors import Unsupported
-from kvm_vfio.guest import packages
 from kvm_vfio.guest.guest import Guest
 from kvm_vfio.guest.process import GuestSyscalls
 from tests.differential.device_calls import GROUPS, answers
+from tests.support import need_guest_kernel
 
 CALLS = 300
 
@@ -30,12 +29,7 @@ def _plain(answer: tuple[str, object]) -> tuple[str, str]:
 
 @pytest.fixture(scope="module", params=["5.10", "6.1", "6.12", "6.18", "7.3"])
 def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
-    linux = request.param
-    try:
-        kernel = packages.prepared(linux) or packages.prepare(linux, lambda _text: None)
-    except Unsupported as error:
-        pytest.skip(f"{error}; run: kvm-vfio guest prepare {linux}")
-    with Guest(kernel, snoop=False) as booting:
+    with Guest(need_guest_kernel(request.param), snoop=False) as booting:
         yield booting.ready()
 
 

@@ -8,11 +8,10 @@ import time
 import pytest
 
 from kvm_vfio import Container, Group, Syscalls, model
-from kvm_vfio.errors import Unsupported
-from kvm_vfio.guest import packages
 from kvm_vfio.guest.process import boot
 from kvm_vfio.kernel.pci.edu import Edu
 from kvm_vfio.machine.model import Iommu, IommuGroup, Machine
+from tests.support import need_guest_kernel
 
 ADDRESS, GROUP = "0000:00:10.0", 1
 IOVA = 0x10_0000
@@ -23,11 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.qemu, pytest.mark.gcc]
 
 @pytest.fixture(params=["6.1", "6.12", "7.3"])
 def linux(request: pytest.FixtureRequest) -> str:
-    name = str(request.param)
-    try:
-        return (packages.prepared(name) or packages.prepare(name, lambda _text: None)).version
-    except Unsupported as error:
-        pytest.skip(f"{error}; run: kvm-vfio guest prepare {name}")
+    return need_guest_kernel(str(request.param)).version
 
 
 READS = [

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from kvm_vfio.errors import Unsupported
-from kvm_vfio.guest import packages
 from kvm_vfio.guest.guest import Guest
 from tests.e2e.supervised import COMMAND, TIMEOUT
+from tests.support import need_guest_kernel
 from tools.programs import DEVICES, KERNELS, NAMES, build, recorded, transcript
 from tools.programs.guest import run_in
 
@@ -70,12 +69,7 @@ def test_so_it_does_everywhere(
 
 @pytest.fixture(scope="module", params=KERNELS)
 def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
-    linux = request.param
-    try:
-        kernel = packages.prepared(linux) or packages.prepare(linux, lambda _text: None)
-    except Unsupported as error:
-        pytest.skip(f"{error}; run: kvm-vfio guest prepare {linux}")
-    with Guest(kernel, snoop=False) as booting:
+    with Guest(need_guest_kernel(request.param), snoop=False) as booting:
         yield booting.ready()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from errno import EAGAIN, EINVAL, EISDIR, ENODEV, ENOENT, ENOTCONN, EPIPE
 from typing import TYPE_CHECKING
 
-from kvm_vfio.client.in_process import ModelSyscalls, answering
+from kvm_vfio.client.in_process import OUR_NODES, ModelSyscalls, answering
 from kvm_vfio.errors import NotModelled
 from kvm_vfio.kernel.error import KernelError
 from kvm_vfio.kernel.file import File, Mapping, OtherFile, PathOnlyFile
@@ -30,7 +30,6 @@ _NUMBER = 0xFFFF_FFFF
 _TCGETS = 0x5401
 _OF_EVERY_FILE = frozenset({0, _NUMBER, _TCGETS, FIGETBSZ, FIONBIO, FIOCLEX, FIONCLEX})
 _OF_DEVICES = (VFIO_TYPE, KVMIO)
-_OUR_NODES = ("/dev/kvm", "/dev/iommu", "/dev/vfio/")
 
 
 class _OrdinaryFile(OtherFile):
@@ -193,7 +192,7 @@ class ScriptProcess(ModelSyscalls):
 
     def open(self, path: str, flags: int) -> int:
         """open(2): a device node of the machine, or an ordinary file. ENOENT, EISDIR."""
-        if path.startswith(_OUR_NODES) and path not in _DIRECTORIES:
+        if path.startswith(OUR_NODES) and path not in _DIRECTORIES:
             return super().open(path, flags)
         with answering(f"open {path}"):
             return self.files.install(self._ordinary(path, flags))
